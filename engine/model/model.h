@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// A loaded model: hyperparameters, packed weights, the forward pass. Opened once, read-only afterwards but
+// for its step buffers, which belong to the engine thread.
+#ifndef ENGINE_MODEL_MODEL_H
+#define ENGINE_MODEL_MODEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "engine/batch.h"
+#include "engine/kernels/kernels.h"
+#include "engine/model/hparams.h"
+
+struct model;
+struct kv_cache; /* engine/kv/kv_cache.h */
+
+struct model_options {
+    const char *model_dir;
+    const char *kernels;       /* "auto" | "generic" | "openblas" | "avx2" | "avx512" */
+    const char *weight_format; /* "auto" (checkpoint's) | "f32" | "bf16" | "int8" | "int4" */
+    const char *kv_format;     /* "auto" (f32 for f32 checkpoints, else bf16) | "f32" | "bf16" */
+    int threads;               /* kernel team, this thread included; >= 1 */
+    int32_t max_batch_tokens;  /* rows per forward: sizes the step buffers */
+    int32_t max_logit_rows;
+    void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes); /* NULL: none */
+    void *progress_context;
+};
+
+/* Statuses: NOT_FOUND, INVALID (config, safetensors), UNSUPPORTED (architecture, dtype, feature; one clear
+ * sentence), NO_MEMORY. */
+MUST_CHECK enum status model_open(struct model **out, const struct model_options *options, struct error *err);
+void model_close(struct model *model);
+
+const struct hparams *model_hparams(const struct model *model);
+/* SHA-256 over weights, formats, architecture, rope, KV layout, kernel set and numerics version. */
+const uint8_t *model_fingerprint(const struct model *model); /* [32] */
+uint64_t model_weight_bytes(const struct model *model);
+uint64_t model_buffer_bytes(const struct model *model);
+const char *model_kernels_name(const struct model *model);
+const char *model_weight_format_name(const struct model *model);
+const char *model_kv_format_name(const struct model *model);
+int model_threads(const struct model *model);
+
+/* Bytes of one KV block of block_tokens tokens, all layers; the payload's layout is the kernel set's. */
+size_t model_block_bytes(const struct model *model, int32_t block_tokens);
+
+/* Runs the batch: writes K/V of every row into kv, and logits of the asked rows. Never fails: everything
+ * it needs was allocated at open. logits: [batch->logit_count][vocab] f32. */
+void model_forward(struct model *model, struct kv_cache *kv, const struct batch *batch, float *logits);
+
+#endif

@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: Apache-2.0
+// Placeholder translation unit until the tier lands.
+typedef int kvtier_empty;

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// The verbs of the command line: one file per verb, one function per file, listed in worker/main.c.
+#ifndef WORKER_CLI_CLI_H
+#define WORKER_CLI_CLI_H
+
+#include "base/error.h"
+
+enum exit_code {
+    EXIT_DONE = 0,
+    EXIT_SOME_FAILED = 1,
+    EXIT_USAGE = 64,
+    EXIT_PEER = 69,
+    EXIT_BUG = 70,
+    EXIT_RESTART = 75,
+    EXIT_CONFIG = 78
+};
+
+struct cli_verb {
+    const char *name;
+    const char *summary;               /* one line for `millrace --help` */
+    int (*run)(int argc, char **argv); /* argv[0] is the verb; returns an exit code */
+};
+
+#define CLI_VERBS(X) X(version, "print the version")
+
+#define CLI_DECLARE(name, summary) int cli_##name(int argc, char **argv);
+CLI_VERBS(CLI_DECLARE)
+#undef CLI_DECLARE
+
+/* "millrace: <sentence>" to stderr; returns the exit code that the status calls for. */
+int cli_fail(const struct error *err);
+int cli_usage(const char *verb, const char *format, ...) PRINTF_LIKE(2, 3);
+
+#endif

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine thread: takes owned jobs from `in`, keeps the engine stepping, hands each step's events to
+// `out` as one owned message. It never does I/O and never waits while the engine has work.
+//   intake -> in: struct engine_command *      out -> emit: struct engine_report *
+#ifndef WORKER_INFER_ENGINE_LOOP_H
+#define WORKER_INFER_ENGINE_LOOP_H
+
+#include "base/channel.h"
+#include "engine/engine.h"
+#include "worker/intake/job.h"
+
+enum engine_command_type { ENGINE_COMMAND_JOB, ENGINE_COMMAND_CANCEL };
+
+struct engine_command {
+    enum engine_command_type type;
+    struct job *job;     /* JOB: owned */
+    uint64_t job_handle; /* JOB: chosen by the sender, unique; CANCEL: which */
+    enum status reason;  /* CANCEL: STATUS_CANCELLED or STATUS_EXPIRED */
+};
+
+enum engine_report_item_type {
+    REPORT_ACCEPTED,
+    REPORT_REFUSED,
+    REPORT_TOKEN,
+    REPORT_PROMPT_TOKEN,
+    REPORT_FINISHED
+};
+
+struct engine_report_item {
+    enum engine_report_item_type type;
+    uint64_t job_handle;
+    struct job *job;           /* ACCEPTED, REFUSED: ownership passes to the receiver (emit) */
+    uint32_t prompt_index;     /* which prompt of the job */
+    struct engine_event event; /* TOKEN.. FINISHED; event.top points into the report */
+    struct error error;        /* REFUSED */
+};
+
+struct engine_report {
+    struct engine_report_item *items;
+    size_t count;
+    struct engine_logprob *logprobs; /* storage of the items' top lists */
+    int64_t step_end_ns;             /* monotonic */
+};
+
+void engine_report_free(struct engine_report *report); /* jobs inside are not freed */
+
+struct engine_loop;
+
+struct engine_loop_options {
+    struct engine *engine; /* owned by the loop's thread while it runs */
+    struct channel *in, *out;
+};
+
+MUST_CHECK enum status engine_loop_start(struct engine_loop **out, const struct engine_loop_options *options,
+                                         struct error *err);
+/* After channel_shut(in): finishes what is running, shuts `out`, joins. */
+void engine_loop_join(struct engine_loop *loop);
+/* Last copy of the engine's counters, any thread. */
+void engine_loop_stats(struct engine_loop *loop, struct engine_stats *out);
+
+#endif
