@@ -1,3 +1,402 @@
 // SPDX-License-Identifier: Apache-2.0
-// Placeholder translation unit until the tier lands.
-typedef int kvtier_empty;
+// DESIGN: two threads, each with its own store connection and breaker, fed by one bounded channel each. The
+// caller (engine thread) only allocates, copies and queues. Bytes in flight are reserved before a request is
+// queued and released on the single path by which it ends, so that a reservation cannot leak.
+#include "kvtier/kvtier.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/monotime.h"
+#include "kvtier/breaker.h"
+#include "kvtier/recent_keys.h"
+
+enum {
+    MAX_PUTS_QUEUED = 4096,
+    NO_ROOM_PAUSE_MS = 10000,
+    DENIED_PAUSE_MS = 30000,
+    PUT_BASE_MS = 1000,
+    SLOWEST_BYTES_PER_MS = 20000,
+    LOG_EVERY_MS = 10000
+};
+
+struct kvtier {
+    struct tier_store *reader, *writer;
+    size_t max_put_bytes, max_fetch_bytes, max_fetches;
+    struct channel *puts, *fetches, *done;
+    pthread_t reader_thread, writer_thread;
+    bool reader_started, writer_started;
+    _Atomic size_t put_bytes, fetch_bytes, fetch_count;
+    _Atomic bool reader_open, writer_open;            /* breakers, as the other threads see them */
+    _Atomic int64_t writer_retry_ms, reader_retry_ms; /* when an open breaker lets the next probe through */
+    _Atomic int64_t stop_writing_ns;                  /* deadline of a drain; 0: none */
+    struct recent_keys *offered;                      /* the caller's thread: what it queued lately */
+    /* counters, each written by one thread */
+    _Atomic uint64_t lookup_blocks, hit_blocks, stored_blocks, load_bytes, store_bytes, loads, stores,
+        load_ns, store_ns;
+    _Atomic uint64_t miss_blocks[TIER_MISS_COUNT], corrupt[BLOCK_VERDICT_COUNT];
+    _Atomic uint64_t dropped_full, dropped_breaker, dropped_failed;
+    struct breaker read_breaker, write_breaker;
+    int64_t read_logged_ms, write_logged_ms;
+};
+
+const char *tier_miss_name(enum tier_miss miss)
+{
+    static const char *const names[] = {
+#define TIER_MISS_NAME(name) #name,
+        TIER_MISSES(TIER_MISS_NAME)
+#undef TIER_MISS_NAME
+    };
+    CHECK((unsigned)miss < TIER_MISS_COUNT);
+    return names[miss];
+}
+
+/* ---- messages ---- */
+
+struct kvtier_put *kvtier_put_new(uint32_t token_count, size_t payload_bytes)
+{
+    CHECK(token_count <= BLOCK_CODEC_MAX_TOKENS);
+    size_t fixed = sizeof(struct kvtier_put) + SHA256_BYTES + token_count * sizeof(int32_t);
+    struct kvtier_put *put = malloc(fixed + payload_bytes);
+    if (!put)
+        return NULL;
+    uint8_t *at = (uint8_t *)(put + 1);
+    put->block = (struct block_identity){.token_count = token_count, .payload_bytes = payload_bytes};
+    put->block.tokens = (int32_t *)(void *)(at + SHA256_BYTES);
+    put->block.fingerprint = at;
+    put->payload = at + SHA256_BYTES + token_count * sizeof(int32_t);
+    return put;
+}
+
+void kvtier_put_free(struct kvtier_put *put)
+{
+    free(put);
+}
+
+struct kvtier_fetch *kvtier_fetch_new(size_t count, uint32_t block_tokens, size_t payload_bytes)
+{
+    struct kvtier_fetch *fetch = calloc(1, sizeof *fetch);
+    if (!fetch)
+        return NULL;
+    fetch->count = count;
+    fetch->blocks = calloc(count, sizeof *fetch->blocks);
+    fetch->tokens = calloc(count * block_tokens, sizeof *fetch->tokens);
+    fetch->payloads = calloc(count, sizeof *fetch->payloads);
+    bool ok = fetch->blocks && fetch->tokens && fetch->payloads;
+    for (size_t i = 0; ok && i < count; i++) {
+        fetch->payloads[i] = malloc(payload_bytes);
+        ok = fetch->payloads[i] != NULL;
+        fetch->blocks[i].tokens = fetch->tokens + i * block_tokens;
+        fetch->blocks[i].token_count = block_tokens;
+        fetch->blocks[i].payload_bytes = payload_bytes;
+    }
+    if (!ok) {
+        kvtier_fetch_free(fetch);
+        return NULL;
+    }
+    fetch->reserved_bytes = count * payload_bytes;
+    return fetch;
+}
+
+void kvtier_fetch_free(struct kvtier_fetch *fetch)
+{
+    if (!fetch)
+        return;
+    for (size_t i = 0; fetch->payloads && i < fetch->count; i++)
+        free(fetch->payloads[i]);
+    free(fetch->payloads);
+    free(fetch->tokens);
+    free(fetch->blocks);
+    free(fetch);
+}
+
+/* ---- breaker and log, shared by both threads' loops ---- */
+
+struct lane { /* one tier thread's view of its connection */
+    struct breaker *breaker;
+    _Atomic bool *open;
+    _Atomic int64_t *retry_ms;
+    int64_t *logged_ms;
+    const char *what;
+};
+
+static void lane_settle(struct lane lane, enum tier_fault fault, const struct error *err)
+{
+    int64_t now_ms = monotime_ms();
+    bool was_open = breaker_is_open(lane.breaker);
+    switch (fault) {
+    case TIER_FAULT_NONE:
+        breaker_success(lane.breaker);
+        break;
+    case TIER_FAULT_CONNECTION:
+    case TIER_FAULT_LOADING:
+        breaker_failure(lane.breaker, now_ms);
+        break;
+    case TIER_FAULT_DENIED:
+        breaker_trip(lane.breaker, now_ms, DENIED_PAUSE_MS);
+        break;
+    case TIER_FAULT_NO_ROOM:
+        breaker_trip(lane.breaker, now_ms, NO_ROOM_PAUSE_MS);
+        break;
+    }
+    bool is_open = breaker_is_open(lane.breaker);
+    atomic_store(lane.retry_ms, lane.breaker->open_until_ms);
+    atomic_store(lane.open, is_open);
+    if (fault != TIER_FAULT_NONE && (now_ms - *lane.logged_ms >= LOG_EVERY_MS || *lane.logged_ms == 0)) {
+        log_warn("kvtier", "%s failed, blocks are computed instead: %s", lane.what, err->text);
+        *lane.logged_ms = now_ms ? now_ms : 1;
+    }
+    if (was_open && !is_open)
+        log_info("kvtier", "%s works again", lane.what);
+}
+
+static struct lane read_lane(struct kvtier *tier)
+{
+    return (struct lane){&tier->read_breaker, &tier->reader_open, &tier->reader_retry_ms,
+                         &tier->read_logged_ms, "reading KV blocks"};
+}
+
+static struct lane write_lane(struct kvtier *tier)
+{
+    return (struct lane){&tier->write_breaker, &tier->writer_open, &tier->writer_retry_ms,
+                         &tier->write_logged_ms, "writing KV blocks"};
+}
+
+/* For the caller's thread: closed, or open long enough that a probe is due. */
+static bool lane_usable(const _Atomic bool *open, const _Atomic int64_t *retry_ms)
+{
+    return !atomic_load(open) || monotime_ms() >= atomic_load(retry_ms);
+}
+
+/* ---- reading ---- */
+
+static void count_fetch(struct kvtier *tier, const struct kvtier_fetch *fetch, const struct tier_get *get,
+                        int64_t took_ns)
+{
+    tier->lookup_blocks += fetch->count;
+    tier->hit_blocks += fetch->loaded;
+    tier->miss_blocks[fetch->miss] += fetch->count - fetch->loaded;
+    if (fetch->miss == TIER_MISS_corrupt)
+        tier->corrupt[get->verdict]++;
+    for (size_t i = 0; i < fetch->loaded; i++)
+        tier->load_bytes += fetch->blocks[i].payload_bytes;
+    tier->loads++;
+    tier->load_ns += (uint64_t)took_ns;
+}
+
+static void run_fetch(struct kvtier *tier, struct kvtier_fetch *fetch)
+{
+    struct error err = {0};
+    int64_t begin_ns = monotime_ns();
+    struct tier_get get = {.blocks = fetch->blocks,
+                           .payloads = fetch->payloads,
+                           .count = fetch->count,
+                           .deadline_ns = fetch->deadline_ns};
+    if (begin_ns >= fetch->deadline_ns) {
+        get.miss = TIER_MISS_timeout;
+    } else if (!breaker_allows(&tier->read_breaker, monotime_ms())) {
+        get.miss = TIER_MISS_breaker;
+    } else {
+        enum tier_fault fault = tier->reader->get(tier->reader, &get, &err);
+        lane_settle(read_lane(tier), fault, &err);
+        if (fault != TIER_FAULT_NONE && get.loaded < get.count)
+            get.miss = err.status == STATUS_TIMEOUT ? TIER_MISS_timeout : TIER_MISS_unavailable;
+    }
+    fetch->loaded = get.loaded;
+    fetch->miss = get.loaded == fetch->count ? TIER_MISS_none : get.miss;
+    count_fetch(tier, fetch, &get, monotime_ns() - begin_ns);
+}
+
+static void *read_loop(void *context)
+{
+    struct kvtier *tier = context;
+    for (struct kvtier_fetch *fetch; (fetch = channel_receive(tier->fetches, -1));) {
+        run_fetch(tier, fetch);
+        size_t bytes = fetch->reserved_bytes;
+        CHECK(channel_try_send(tier->done, fetch)); /* fetch_count keeps the number under its capacity */
+        tier->fetch_bytes -= bytes;
+        tier->fetch_count--;
+    }
+    return NULL;
+}
+
+bool kvtier_fetch(struct kvtier *tier, struct kvtier_fetch *fetch)
+{
+    if (!lane_usable(&tier->reader_open, &tier->reader_retry_ms)) {
+        fetch->miss = TIER_MISS_breaker;
+    } else if (atomic_load(&tier->fetch_bytes) + fetch->reserved_bytes > tier->max_fetch_bytes ||
+               atomic_load(&tier->fetch_count) + channel_count(tier->done) >= tier->max_fetches) {
+        fetch->miss = TIER_MISS_pool_full;
+    } else {
+        tier->fetch_bytes += fetch->reserved_bytes;
+        tier->fetch_count++;
+        if (channel_try_send(tier->fetches, fetch))
+            return true;
+        tier->fetch_bytes -= fetch->reserved_bytes;
+        tier->fetch_count--;
+        fetch->miss = TIER_MISS_pool_full;
+    }
+    tier->lookup_blocks += fetch->count;
+    tier->miss_blocks[fetch->miss] += fetch->count;
+    return false;
+}
+
+/* ---- writing ---- */
+
+static void run_put(struct kvtier *tier, const struct kvtier_put *put)
+{
+    struct error err = {0};
+    int64_t begin_ns = monotime_ns();
+    int64_t stop_ns = atomic_load(&tier->stop_writing_ns);
+    if (!breaker_allows(&tier->write_breaker, monotime_ms()) || (stop_ns && begin_ns >= stop_ns)) {
+        tier->dropped_breaker++;
+        return;
+    }
+    int64_t limit_ms = PUT_BASE_MS + (int64_t)put->block.payload_bytes / SLOWEST_BYTES_PER_MS;
+    enum tier_fault fault =
+        tier->writer->put(tier->writer, &put->block, put->payload, begin_ns + limit_ms * 1000000, &err);
+    lane_settle(write_lane(tier), fault, &err);
+    if (fault != TIER_FAULT_NONE) {
+        tier->dropped_failed++;
+        return;
+    }
+    tier->stored_blocks++;
+    tier->store_bytes += put->block.payload_bytes;
+    tier->stores++;
+    tier->store_ns += (uint64_t)(monotime_ns() - begin_ns);
+}
+
+static void *write_loop(void *context)
+{
+    struct kvtier *tier = context;
+    for (struct kvtier_put *put; (put = channel_receive(tier->puts, -1));) {
+        size_t bytes = put->block.payload_bytes;
+        run_put(tier, put);
+        kvtier_put_free(put);
+        tier->put_bytes -= bytes;
+    }
+    return NULL;
+}
+
+bool kvtier_put_wanted(struct kvtier *tier, const struct block_key *key, size_t payload_bytes)
+{
+    if (recent_keys_has(tier->offered, key, monotime_ms()))
+        return false;
+    if (!lane_usable(&tier->writer_open, &tier->writer_retry_ms)) {
+        tier->dropped_breaker++;
+        return false;
+    }
+    if (atomic_load(&tier->put_bytes) + payload_bytes > tier->max_put_bytes) {
+        tier->dropped_full++;
+        return false;
+    }
+    return true;
+}
+
+void kvtier_put(struct kvtier *tier, struct kvtier_put *put)
+{
+    size_t bytes = put->block.payload_bytes;
+    struct block_key key = put->block.key;
+    tier->put_bytes += bytes;
+    if (!channel_try_send(tier->puts, put)) {
+        tier->put_bytes -= bytes;
+        tier->dropped_full++;
+        kvtier_put_free(put);
+        return;
+    }
+    recent_keys_add(tier->offered, &key, monotime_ms());
+}
+
+/* ---- life ---- */
+
+static enum status open_parts(struct kvtier *tier, struct error *err)
+{
+    enum status status = channel_open(&tier->puts, MAX_PUTS_QUEUED, err);
+    if (status == STATUS_OK)
+        status = channel_open(&tier->fetches, tier->max_fetches, err);
+    tier->offered = calloc(1, sizeof *tier->offered);
+    if (status == STATUS_OK && !tier->offered)
+        status = error_set(err, STATUS_NO_MEMORY, "no memory for the KV tier");
+    if (status != STATUS_OK)
+        return status;
+    tier->reader_started = pthread_create(&tier->reader_thread, NULL, read_loop, tier) == 0;
+    tier->writer_started = pthread_create(&tier->writer_thread, NULL, write_loop, tier) == 0;
+    return tier->reader_started && tier->writer_started
+               ? STATUS_OK
+               : error_set(err, STATUS_NO_MEMORY, "cannot start the KV tier's threads");
+}
+
+enum status kvtier_open(struct kvtier **out, const struct kvtier_options *options, struct error *err)
+{
+    *out = NULL;
+    CHECK(options->max_fetches > 0);
+    struct kvtier *tier = calloc(1, sizeof *tier);
+    if (!tier) {
+        options->reader->close(options->reader);
+        options->writer->close(options->writer);
+        return error_set(err, STATUS_NO_MEMORY, "no memory for the KV tier");
+    }
+    tier->reader = options->reader;
+    tier->writer = options->writer;
+    tier->done = options->done;
+    tier->max_put_bytes = options->max_put_bytes;
+    tier->max_fetch_bytes = options->max_fetch_bytes;
+    tier->max_fetches = options->max_fetches;
+    breaker_init(&tier->read_breaker, (uint64_t)monotime_ns());
+    breaker_init(&tier->write_breaker, (uint64_t)monotime_ns() * 3);
+    enum status status = open_parts(tier, err);
+    if (status != STATUS_OK) {
+        kvtier_close(tier, 0);
+        return status;
+    }
+    *out = tier;
+    return STATUS_OK;
+}
+
+void kvtier_close(struct kvtier *tier, int drain_ms)
+{
+    if (!tier)
+        return;
+    atomic_store(&tier->stop_writing_ns, monotime_ns() + (int64_t)drain_ms * 1000000);
+    if (tier->puts)
+        channel_shut(tier->puts);
+    if (tier->fetches)
+        channel_shut(tier->fetches);
+    if (tier->reader_started)
+        pthread_join(tier->reader_thread, NULL);
+    if (tier->writer_started)
+        pthread_join(tier->writer_thread, NULL);
+    channel_close(tier->puts);
+    channel_close(tier->fetches);
+    tier->reader->close(tier->reader);
+    tier->writer->close(tier->writer);
+    free(tier->offered);
+    free(tier);
+}
+
+void kvtier_stats_read(const struct kvtier *tier, struct kvtier_stats *out)
+{
+    *out = (struct kvtier_stats){
+        .lookup_blocks = tier->lookup_blocks,
+        .hit_blocks = tier->hit_blocks,
+        .stored_blocks = tier->stored_blocks,
+        .load_bytes = tier->load_bytes,
+        .store_bytes = tier->store_bytes,
+        .dropped_full = tier->dropped_full,
+        .dropped_breaker = tier->dropped_breaker,
+        .dropped_failed = tier->dropped_failed,
+        .load_ns = tier->load_ns,
+        .store_ns = tier->store_ns,
+        .loads = tier->loads,
+        .stores = tier->stores,
+        .reader_up = !tier->reader_open,
+        .writer_up = !tier->writer_open,
+    };
+    for (int i = 0; i < TIER_MISS_COUNT; i++)
+        out->miss_blocks[i] = tier->miss_blocks[i];
+    for (int i = 0; i < BLOCK_VERDICT_COUNT; i++)
+        out->corrupt[i] = tier->corrupt[i];
+}
