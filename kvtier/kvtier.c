@@ -59,16 +59,20 @@ const char *tier_miss_name(enum tier_miss miss)
 struct kvtier_put *kvtier_put_new(uint32_t token_count, size_t payload_bytes)
 {
     CHECK(token_count <= BLOCK_CODEC_MAX_TOKENS);
-    size_t fixed = sizeof(struct kvtier_put) + SHA256_BYTES + token_count * sizeof(int32_t);
-    struct kvtier_put *put = malloc(fixed + payload_bytes);
-    if (!put)
-        return NULL;
-    uint8_t *at = (uint8_t *)(put + 1);
-    put->block = (struct block_identity){.token_count = token_count, .payload_bytes = payload_bytes};
-    put->block.tokens = (int32_t *)(void *)(at + SHA256_BYTES);
-    put->block.fingerprint = at;
-    put->payload = at + SHA256_BYTES + token_count * sizeof(int32_t);
+    struct kvtier_put *put = malloc(sizeof *put + payload_bytes);
+    if (put)
+        put->block = (struct block_identity){.token_count = token_count, .payload_bytes = payload_bytes};
     return put;
+}
+
+void kvtier_put_describe(struct kvtier_put *put, const struct block_identity *block)
+{
+    CHECK(block->token_count == put->block.token_count && block->payload_bytes == put->block.payload_bytes);
+    memcpy(put->tokens, block->tokens, block->token_count * sizeof(int32_t));
+    memcpy(put->fingerprint, block->fingerprint, SHA256_BYTES);
+    put->block = *block;
+    put->block.tokens = put->tokens;
+    put->block.fingerprint = put->fingerprint;
 }
 
 void kvtier_put_free(struct kvtier_put *put)

@@ -23,8 +23,10 @@ struct kvtier_options {
 
 /* One block on its way out. Allocated by kvtier_put_new, owned by the tier after kvtier_put. */
 struct kvtier_put {
-    struct block_identity block; /* tokens and fingerprint point into this allocation */
-    uint8_t *payload;            /* [payload_bytes], to be filled by the caller */
+    struct block_identity block; /* tokens and fingerprint point to the storage below */
+    uint8_t fingerprint[SHA256_BYTES];
+    int32_t tokens[BLOCK_CODEC_MAX_TOKENS];
+    uint8_t payload[]; /* [payload_bytes] */
 };
 
 /* A chain of blocks on its way in. Allocated by kvtier_fetch_new, comes back on `done`, freed by
@@ -47,8 +49,10 @@ MUST_CHECK enum status kvtier_open(struct kvtier **out, const struct kvtier_opti
 /* Writes what is queued for at most drain_ms, then stops. Fetches under way come back on `done` first. */
 void kvtier_close(struct kvtier *tier, int drain_ms);
 
-/* NULL: no memory. payload and tokens are uninitialised. */
+/* NULL: no memory. The caller fills payload and calls kvtier_put_describe. */
 struct kvtier_put *kvtier_put_new(uint32_t token_count, size_t payload_bytes);
+/* Copies identity, tokens and fingerprint; sizes must be those of kvtier_put_new. */
+void kvtier_put_describe(struct kvtier_put *put, const struct block_identity *block);
 void kvtier_put_free(struct kvtier_put *put);
 /* Is a put of this key worth preparing? False when it was written or seen lately, the queue is full or the
  * breaker is open. Call from one thread (the engine's). */

@@ -91,16 +91,12 @@ static void store_chain(struct rig *rig)
     for (size_t i = 0; i < BLOCKS; i++) {
         struct kvtier_put *put = kvtier_put_new(TOKENS, PAYLOAD);
         int32_t tokens[TOKENS];
-        struct block_identity described = put->block;
-        describe(rig, &described, tokens, i, &parent);
-        memcpy((void *)(uintptr_t)put->block.tokens, tokens, sizeof tokens);
-        memcpy((void *)(uintptr_t)put->block.fingerprint, rig->fingerprint, 32);
-        put->block.parent = described.parent;
-        put->block.key = described.key;
-        put->block.first_position = described.first_position;
+        struct block_identity block = {.tokens = tokens, .token_count = TOKENS, .payload_bytes = PAYLOAD};
+        describe(rig, &block, tokens, i, &parent);
+        kvtier_put_describe(put, &block);
         for (size_t at = 0; at < PAYLOAD; at++)
             put->payload[at] = payload_at(i, at);
-        parent = described.key;
+        parent = block.key;
         kvtier_put(rig->tier, put);
     }
 }
