@@ -111,3 +111,28 @@ enum block_verdict block_codec_check_payload(const struct block_identity *identi
     return crc32c(0, payload, identity->payload_bytes) == payload_crc ? BLOCK_VERDICT_OK
                                                                       : BLOCK_VERDICT_PAYLOAD_CRC;
 }
+
+enum block_verdict block_codec_check_self(const uint8_t *value, size_t bytes, struct block_identity *block)
+{
+    if (bytes < BLOCK_CODEC_HEADER_BYTES)
+        return BLOCK_VERDICT_LENGTH;
+    if (memcmp(value, magic, sizeof magic) != 0)
+        return BLOCK_VERDICT_MAGIC;
+    if (get_le(value + AT_VERSION, 2) != BLOCK_CODEC_VERSION)
+        return BLOCK_VERDICT_VERSION;
+    uint64_t tokens = get_le(value + AT_TOKENS, 4);
+    uint64_t payload_bytes = get_le(value + AT_PAYLOAD, 8);
+    if (tokens > BLOCK_CODEC_MAX_TOKENS || payload_bytes > bytes ||
+        bytes != block_codec_head_bytes((uint32_t)tokens) + payload_bytes)
+        return BLOCK_VERDICT_LENGTH;
+    if (get_le(value + AT_HEAD_CRC, 4) != head_crc(value, (uint32_t)tokens))
+        return BLOCK_VERDICT_HEADER_CRC;
+    *block = (struct block_identity){.fingerprint = value + AT_FINGERPRINT,
+                                     .token_count = (uint32_t)tokens,
+                                     .first_position = (uint32_t)get_le(value + AT_POSITION, 4),
+                                     .payload_bytes = payload_bytes};
+    memcpy(block->key.bytes, value + AT_KEY, SHA256_BYTES);
+    memcpy(block->parent.bytes, value + AT_PARENT, SHA256_BYTES);
+    return block_codec_check_payload(block, value + block_codec_head_bytes(block->token_count),
+                                     (uint32_t)get_le(value + AT_PAYLOAD_CRC, 4));
+}

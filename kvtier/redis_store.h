@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Blocks in Redis: one value per block under kvt1:<fingerprint, 16 hex digits>:<key, 64 hex digits>.
-// hiredis connects and authenticates; block traffic is our own RESP on the same socket, so that a payload
-// goes from the socket straight to its place (writev out, recv in). GETs are pipelined one by one in a
-// bounded window: MGET is slower and cannot be cut short, and EXISTS first would be a race.
+// Block traffic is our own RESP on the connection's socket, so that a payload goes from the socket straight
+// to its place (writev out, recv in). GETs are pipelined one by one in a bounded window: MGET is slower and
+// cannot be cut short, and EXISTS first would be a race.
 #ifndef KVTIER_REDIS_STORE_H
 #define KVTIER_REDIS_STORE_H
 
 #include "kvtier/tier_store.h"
 
-enum { REDIS_STORE_WINDOW = 8, REDIS_STORE_CONNECT_MS = 200, REDIS_STORE_KEY_BYTES = 96 };
+enum { REDIS_STORE_WINDOW = 8, REDIS_STORE_KEY_BYTES = 96 };
 #define REDIS_STORE_WINDOW_BYTES ((size_t)16 << 20)
 
 struct redis_store_options {
