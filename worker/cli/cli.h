@@ -21,7 +21,9 @@ struct cli_verb {
     int (*run)(int argc, char **argv); /* argv[0] is the verb; returns an exit code */
 };
 
-#define CLI_VERBS(X) X(version, "print the version")
+#define CLI_VERBS(X)                                                                                           \
+    X(version, "print the version")                                                                            \
+    X(kv, "look into the KV tier: stats, verify, clear")
 
 #define CLI_DECLARE(name, summary) int cli_##name(int argc, char **argv);
 CLI_VERBS(CLI_DECLARE)
