@@ -6,9 +6,10 @@
 #include <string.h>
 
 #include "base/monotime.h"
+#include "kvtier/crc32c.h"
 #include "kvtier/redis_connection.h"
 
-enum { COMMAND_BYTES = 256, EXISTS_FROM_BYTES = 262144 };
+enum { COMMAND_BYTES = 256, EXISTS_FROM_BYTES = 262144, SLICE_BYTES = 65536 };
 
 struct redis_store {
     struct tier_store base; /* first: the vtable's self */
@@ -51,13 +52,29 @@ static enum status send_key_command(struct redis_store *store, const char *verb,
     return resp_send(&store->connection.resp, &part, 1);
 }
 
+/* Reads a payload in slices and sums each while it is still in the cache. */
+static enum status read_payload(struct redis_store *store, uint8_t *out, size_t bytes, uint32_t *crc)
+{
+    *crc = 0;
+    while (bytes > 0) {
+        size_t slice = bytes < SLICE_BYTES ? bytes : SLICE_BYTES;
+        enum status status = resp_read_bytes(&store->connection.resp, out, slice);
+        if (status != STATUS_OK)
+            return status;
+        *crc = crc32c(*crc, out, slice);
+        out += slice;
+        bytes -= slice;
+    }
+    return STATUS_OK;
+}
+
 /* Reads one GET's bulk value into place and verifies it. */
 static enum status read_value(struct redis_store *store, struct tier_get *get, size_t index, size_t bytes)
 {
     uint8_t head[BLOCK_CODEC_HEADER_BYTES + 4 * BLOCK_CODEC_MAX_TOKENS];
     const struct block_identity *block = &get->blocks[index];
     size_t head_bytes = block_codec_head_bytes(block->token_count);
-    uint32_t payload_crc = 0;
+    uint32_t expected_crc = 0, crc = 0;
     enum status status;
     if (bytes != head_bytes + block->payload_bytes) {
         get->verdict = BLOCK_VERDICT_LENGTH;
@@ -65,11 +82,11 @@ static enum status read_value(struct redis_store *store, struct tier_get *get, s
     } else {
         status = resp_read_bytes(&store->connection.resp, head, head_bytes);
         if (status == STATUS_OK)
-            status = resp_read_bytes(&store->connection.resp, get->payloads[index], block->payload_bytes);
+            status = read_payload(store, get->payloads[index], block->payload_bytes, &crc);
         if (status == STATUS_OK)
-            get->verdict = block_codec_check_head(block, head, &payload_crc);
-        if (status == STATUS_OK && get->verdict == BLOCK_VERDICT_OK)
-            get->verdict = block_codec_check_payload(block, get->payloads[index], payload_crc);
+            get->verdict = block_codec_check_head(block, head, &expected_crc);
+        if (status == STATUS_OK && get->verdict == BLOCK_VERDICT_OK && crc != expected_crc)
+            get->verdict = BLOCK_VERDICT_PAYLOAD_CRC;
     }
     if (status == STATUS_OK)
         status = resp_read_crlf(&store->connection.resp);
