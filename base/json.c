@@ -309,6 +309,10 @@ void json_append_number(struct bytes *out, double value)
         bytes_append_text(out, "null");
         return;
     }
+    if (value == 0 && signbit(value)) { /* "-0" would read back as the integer 0 */
+        bytes_append_text(out, "-0.0");
+        return;
+    }
     for (int digits = 15; digits <= 17; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, value);
         if (strtod(text, NULL) == value)
