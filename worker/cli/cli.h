@@ -21,10 +21,12 @@ struct cli_verb {
     int (*run)(int argc, char **argv); /* argv[0] is the verb; returns an exit code */
 };
 
+// clang-format off: one verb per line
 #define CLI_VERBS(X)                                                                                           \
     X(version, "print the version")                                                                            \
     X(kv, "look into the KV tier: stats, verify, clear")
 
+// clang-format on
 #define CLI_DECLARE(name, summary) int cli_##name(int argc, char **argv);
 CLI_VERBS(CLI_DECLARE)
 #undef CLI_DECLARE
