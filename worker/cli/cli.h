@@ -21,7 +21,8 @@ struct cli_verb {
     int (*run)(int argc, char **argv); /* argv[0] is the verb; returns an exit code */
 };
 
-// clang-format off: one verb per line
+/* One verb per line. */
+// clang-format off
 #define CLI_VERBS(X)                                                                                           \
     X(version, "print the version")                                                                            \
     X(kv, "look into the KV tier: stats, verify, clear")
