@@ -12,7 +12,9 @@ import chat
 def write_weights(state, folder):
     """Writes the parameters as bf16; the tied output projection is not stored."""
     tensors = {name: value.to(torch.bfloat16).contiguous() for name, value in state.items()}
-    save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    path = folder / "model.safetensors"
+    save_file(tensors, str(path), metadata={"format": "pt"})
+    path.chmod(0o644)
 
 
 def write_configs(config, tokenizer, folder):

@@ -2,7 +2,6 @@
 """Trains the bundled model on generated conversations; resumable, with a checkpoint every few minutes."""
 
 import argparse
-import math
 from pathlib import Path
 import time
 
@@ -15,15 +14,17 @@ from export import write_configs, write_weights
 from make_tokenizer import train_tokenizer, write_tokenizer
 from model import ModelConfig, ShopModel
 
-PEAK_RATE, FINAL_RATE, WARMUP_STEPS, WEIGHT_DECAY = 2e-3, 5e-5, 100, 0.05
+PEAK_RATE, WARMUP_STEPS, DECAY_SHARE, WEIGHT_DECAY = 2e-3, 200, 0.35, 0.05
 
 
 def learning_rate(step, steps):
-    """Linear warm-up, then a cosine down to the final rate."""
+    """Linear warm-up, constant, then linear decay; a run can be shortened until the decay starts."""
+    decay_from = steps - int(DECAY_SHARE * steps)
     if step < WARMUP_STEPS:
         return PEAK_RATE * (step + 1) / WARMUP_STEPS
-    done = (step - WARMUP_STEPS) / max(1, steps - WARMUP_STEPS)
-    return FINAL_RATE + (PEAK_RATE - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * done))
+    if step < decay_from:
+        return PEAK_RATE
+    return PEAK_RATE * (steps - step) / (steps - decay_from)
 
 
 def make_optimizer(model):
@@ -102,9 +103,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints")
-    parser.add_argument("--steps", type=int, default=2400)
-    parser.add_argument("--batch-tokens", type=int, default=8192)
-    parser.add_argument("--save-every", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch-tokens", type=int, default=4096)
+    parser.add_argument("--save-every", type=int, default=250)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=20)
     train(parser.parse_args())
