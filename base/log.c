@@ -11,7 +11,8 @@
 #include "base/json.h"
 #include "base/monotime.h"
 
-enum { LINE_BYTES = 4096, MESSAGE_BYTES = 1024 };
+/* A message byte may need six as JSON (\u0001), and the closing brace must always fit. */
+enum { MESSAGE_BYTES = 1024, MEMBERS_BYTES = 2048, LINE_BYTES = 6 * MESSAGE_BYTES + MEMBERS_BYTES + 256 };
 
 static _Atomic int threshold = LOG_INFO;
 static _Atomic int plain_lines;
@@ -43,7 +44,7 @@ static void write_line(enum log_level level, const char *module, const char *mem
         bytes_appendf(&line, "{\"ts\":%lld.%03lld,\"level\":\"%s\",\"module\":\"%s\",\"msg\":",
                       (long long)(now_ms / 1000), (long long)(now_ms % 1000), level_names[level], module);
         json_append_string(&line, message, strlen(message));
-        if (members)
+        if (members && strlen(members) <= MEMBERS_BYTES)
             bytes_appendf(&line, ",%s", members);
         bytes_append_text(&line, "}\n");
     }
