@@ -66,7 +66,7 @@ struct kernels {
     void (*matmul)(float *y, size_t y_stride, const struct weight *w, const struct activation *x,
                    const float *bias, int32_t n_begin, int32_t n_end);
 
-    /* Row ops. */
+    /* Row ops; y may be x, and y may be gate. */
     void (*rms_norm)(float *y, const float *x, const float *weight, int32_t n, float eps);
     /* Rotates x [heads][head_dim] in place, halves layout (x[i], x[i + head_dim/2]); cos, sin: [head_dim/2].
      */

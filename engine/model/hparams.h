@@ -5,26 +5,32 @@
 #define ENGINE_MODEL_HPARAMS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/error.h"
+#include "engine/kernels/kernels.h"
 
 enum rope_scaling { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_LLAMA3, ROPE_SCALING_YARN };
-enum { HPARAMS_MAX_EOS = 8 };
+enum { HPARAMS_MAX_EOS = 8, HPARAMS_MAX_LAYERS = 512 };
 
 struct hparams {
     char architecture[64]; /* "Qwen3ForCausalLM" */
     int32_t vocab, hidden, intermediate, layers, heads, kv_heads, head_dim;
-    int32_t max_context_tokens; /* max_position_embeddings */
-    int32_t sliding_window;     /* 0: none */
-    int32_t sliding_from_layer; /* Qwen2's max_window_layers: layers >= this slide */
+    int32_t max_context_tokens;                     /* max_position_embeddings */
+    int32_t sliding_window;                         /* tokens, the row's own included; 0: none */
+    uint8_t sliding_layers[HPARAMS_MAX_LAYERS / 8]; /* bit i: layer i slides; see hparams_layer_window */
     float norm_eps;
     bool qkv_bias, output_bias, mlp_bias, qk_norm, tied_embeddings;
+    enum dtype checkpoint_dtype; /* what config.json says of the weights (F32 when silent); for plans only */
     double rope_theta;
     enum rope_scaling rope_scaling;
-    double rope_factor, rope_low_freq_factor, rope_high_freq_factor; /* llama3, linear */
-    double rope_original_context, rope_beta_fast, rope_beta_slow;    /* yarn, llama3 */
-    double rope_attention_factor; /* yarn: multiplies cos and sin; 1 otherwise */
+    double rope_factor;                                 /* linear, llama3, yarn; 1 otherwise */
+    double rope_low_freq_factor, rope_high_freq_factor; /* llama3 */
+    double rope_original_context;                       /* yarn, llama3 */
+    double rope_beta_fast, rope_beta_slow;              /* yarn */
+    bool rope_truncate;                                 /* yarn: whole dimensions bound the ramp */
+    double rope_attention_factor;                       /* yarn: multiplies cos and sin; 1 otherwise */
     /* generation_config.json */
     int32_t bos; /* -1: none */
     int32_t eos[HPARAMS_MAX_EOS];
@@ -35,7 +41,12 @@ struct hparams {
 };
 
 /* Reads model_dir/config.json and, when present, generation_config.json.
- * Statuses: NOT_FOUND, INVALID, UNSUPPORTED (architecture or feature, one clear sentence). */
+ * Statuses: NOT_FOUND, INVALID, UNSUPPORTED (architecture or feature, one clear sentence), NO_MEMORY, IO. */
 MUST_CHECK enum status hparams_read(struct hparams *out, const char *model_dir, struct error *err);
+/* Same from memory (tests, fuzzing); `generation` may be NULL. */
+MUST_CHECK enum status hparams_parse(struct hparams *out, const char *config, size_t config_bytes,
+                                     const char *generation, size_t generation_bytes, struct error *err);
+/* Sliding window of one layer in tokens, 0: the layer sees everything. */
+int32_t hparams_layer_window(const struct hparams *hparams, int32_t layer);
 
 #endif

@@ -27,6 +27,22 @@ struct model_options {
     void *progress_context;
 };
 
+/* Memory of a model from config.json alone (the directory needs no weights). */
+struct model_plan {
+    struct hparams hparams;
+    const char *kernels, *weight_format, *kv_format; /* what "auto" becomes */
+    uint64_t weight_bytes;                           /* packed matrices and vectors */
+    uint64_t
+        embedding_bytes;     /* the table in the checkpoint file, of which only looked-up rows are resident */
+    uint64_t buffer_bytes;   /* step buffers */
+    uint64_t kv_token_bytes; /* one token in the KV cache, all layers */
+};
+
+/* Statuses: NOT_FOUND, INVALID, UNSUPPORTED, NO_MEMORY. Where weight_format or kv_format is "auto", the type
+ * that config.json gives stands for the tensors' own. */
+MUST_CHECK enum status model_plan(const struct model_options *options, struct model_plan *out,
+                                  struct error *err);
+
 /* Statuses: NOT_FOUND, INVALID (config, safetensors), UNSUPPORTED (architecture, dtype, feature; one clear
  * sentence), NO_MEMORY. */
 MUST_CHECK enum status model_open(struct model **out, const struct model_options *options, struct error *err);

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inside of struct model, shared by model.c (opens and closes it) and forward.c (runs it). Private to
+// engine/model.
+#ifndef ENGINE_MODEL_FORWARD_H
+#define ENGINE_MODEL_FORWARD_H
+
+#include "base/block_key.h"
+#include "engine/kernels/thread_team.h"
+#include "engine/model/model.h"
+#include "engine/model/weights.h"
+
+/* Step buffers: one block of memory, R = max_batch_tokens rows. q..attention_out and gate, up are never alive
+ * together and share their place:
+ *   x | normed | q k v attention_out  or  gate up | cos sin | operands | scratch of each member */
+struct forward_buffers {
+    float *x;             /* [R][hidden] residual stream */
+    float *normed;        /* [R][hidden] normalised rows; then the output of o and down */
+    float *q;             /* [R][heads * head_dim] */
+    float *k, *v;         /* [R][kv_heads * head_dim] */
+    float *attention_out; /* [R][heads * head_dim] */
+    float *gate, *up;     /* [R][intermediate] */
+    float *cos, *sin;     /* [R][head_dim / 2] */
+    uint8_t *operands;    /* activation data of the widest product */
+    uint8_t *scratch;     /* [members][scratch_bytes] */
+    size_t scratch_bytes;
+    uint8_t *memory;
+    size_t memory_bytes;
+};
+
+struct model {
+    struct hparams hparams;
+    const struct kernels *kernels;
+    enum weight_format weight_format;
+    enum kv_format kv_format;
+    int32_t max_batch_tokens, max_logit_rows;
+    struct thread_team *team;
+    struct safetensors *checkpoint; /* holds the embedding table */
+    struct weights weights;
+    float *inverse_frequencies; /* [head_dim / 2] */
+    struct forward_buffers buffers;
+    uint8_t fingerprint[SHA256_BYTES];
+};
+
+enum { FORWARD_ATTENTION_ROWS = 64 }; /* rows of one sequence in one attention call, at most */
+
+/* Lays the buffers out from `base` (NULL: only sizes) for the model's hparams, kernels, formats and limits.
+ */
+void forward_layout(struct forward_buffers *out, const struct model *model, int members, uint8_t *base);
+
+#endif

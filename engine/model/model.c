@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opens a model directory: configuration, checkpoint, kernel set and formats, packed weights, step buffers,
+// fingerprint. Everything the forward pass needs is allocated here.
+#include "engine/model/forward.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/sha256.h"
+#include "engine/kernels/dtype.h"
+#include "engine/kernels/huge_memory.h"
+#include "engine/model/rope.h"
+
+/* Raised whenever an unchanged model, format and kernel set would give other bytes than before. */
+#define NUMERICS_VERSION "millrace/numerics/1"
+
+enum { PLAN_BLOCK_TOKENS = 16, MAX_THREADS = 1024, MAX_ROWS = 1 << 20 };
+
+static const char *const weight_format_names[] = {
+    [WEIGHT_F32] = "f32", [WEIGHT_BF16] = "bf16", [WEIGHT_INT8] = "int8", [WEIGHT_INT4] = "int4"};
+static const char *const kv_format_names[] = {[KV_F32] = "f32", [KV_BF16] = "bf16"};
+
+static int index_of(const char *name, const char *const *names, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (strcmp(name, names[i]) == 0)
+            return i;
+    return -1;
+}
+
+static enum status check_limits(const struct model_options *options, struct error *err)
+{
+    if (options->threads < 1 || options->threads > MAX_THREADS)
+        return error_set(err, STATUS_INVALID, "threads must be from 1 to %d", MAX_THREADS);
+    if (options->max_batch_tokens < 1 || options->max_batch_tokens > MAX_ROWS ||
+        options->max_logit_rows < 1 || options->max_logit_rows > MAX_ROWS)
+        return error_set(err, STATUS_INVALID, "rows and logit rows of a step must be from 1 to %d", MAX_ROWS);
+    return STATUS_OK;
+}
+
+static enum status choose_kernels(struct model *model, const char *name, struct error *err)
+{
+    model->kernels = kernels_find(name);
+    if (!model->kernels)
+        return error_set(err, STATUS_UNSUPPORTED,
+                         "kernel set %.32s is unknown or this CPU cannot run it; use \"auto\"", name);
+    return STATUS_OK;
+}
+
+/* "auto" keeps what the checkpoint has as far as the kernel set can; f16 becomes f32, which holds it. */
+static enum status choose_weight_format(struct model *model, const char *name, enum dtype checkpoint,
+                                        struct error *err)
+{
+    int index = index_of(name, weight_format_names, 4);
+    if (strcmp(name, "auto") == 0)
+        index =
+            checkpoint == DTYPE_BF16 && model->kernels->has_format(WEIGHT_BF16) ? WEIGHT_BF16 : WEIGHT_F32;
+    if (index < 0)
+        return error_set(err, STATUS_INVALID,
+                         "weight format %.32s is unknown; use auto, f32, bf16, int8 or int4", name);
+    if (!model->kernels->has_format((enum weight_format)index))
+        return error_set(err, STATUS_UNSUPPORTED, "kernel set %s has no %s weights", model->kernels->name,
+                         weight_format_names[index]);
+    model->weight_format = (enum weight_format)index;
+    return STATUS_OK;
+}
+
+static enum status choose_kv_format(struct model *model, const char *name, enum dtype checkpoint,
+                                    struct error *err)
+{
+    int index = index_of(name, kv_format_names, 2);
+    if (strcmp(name, "auto") == 0)
+        index = checkpoint == DTYPE_F32 ? KV_F32 : KV_BF16;
+    if (index < 0)
+        return error_set(err, STATUS_INVALID, "KV format %.32s is unknown; use auto, f32 or bf16", name);
+    model->kv_format = (enum kv_format)index;
+    return STATUS_OK;
+}
+
+static const char *or_auto(const char *name)
+{
+    return name ? name : "auto";
+}
+
+static enum status choose(struct model *model, const struct model_options *options, enum dtype checkpoint,
+                          struct error *err)
+{
+    enum status status;
+    if ((status = check_limits(options, err)) != STATUS_OK ||
+        (status = choose_kernels(model, or_auto(options->kernels), err)) != STATUS_OK ||
+        (status = choose_weight_format(model, or_auto(options->weight_format), checkpoint, err)) !=
+            STATUS_OK ||
+        (status = choose_kv_format(model, or_auto(options->kv_format), checkpoint, err)) != STATUS_OK)
+        return status;
+    model->max_batch_tokens = options->max_batch_tokens;
+    model->max_logit_rows = options->max_logit_rows;
+    return STATUS_OK;
+}
+
+enum status model_plan(const struct model_options *options, struct model_plan *out, struct error *err)
+{
+    struct model model = {0};
+    *out = (struct model_plan){0};
+    enum status status = hparams_read(&model.hparams, options->model_dir, err);
+    if (status != STATUS_OK)
+        return status;
+    if ((status = choose(&model, options, model.hparams.checkpoint_dtype, err)) != STATUS_OK)
+        return status;
+    forward_layout(&model.buffers, &model, options->threads, NULL);
+    const struct hparams *h = &model.hparams;
+    *out = (struct model_plan){
+        .hparams = *h,
+        .kernels = model.kernels->name,
+        .weight_format = weight_format_names[model.weight_format],
+        .kv_format = kv_format_names[model.kv_format],
+        .weight_bytes = weights_bytes(h, model.kernels, model.weight_format),
+        .embedding_bytes = (uint64_t)h->vocab * (uint64_t)h->hidden * dtype_bytes(h->checkpoint_dtype),
+        .buffer_bytes = model.buffers.memory_bytes,
+        .kv_token_bytes = model_block_bytes(&model, PLAN_BLOCK_TOKENS) / PLAN_BLOCK_TOKENS,
+    };
+    return STATUS_OK;
+}
+
+static void hash_text(struct sha256 *sha, const char *text)
+{
+    sha256_update(sha, text, strlen(text) + 1);
+}
+
+/* All that shapes a token besides the tensors. Frequencies are hashed as computed, so a libm with another
+ * pow() cannot pass unnoticed. */
+static void hash_model(struct sha256 *sha, const struct model *model)
+{
+    const struct hparams *h = &model->hparams;
+    char text[512];
+    hash_text(sha, NUMERICS_VERSION);
+    hash_text(sha, model->kernels->name);
+    hash_text(sha, weight_format_names[model->weight_format]);
+    hash_text(sha, kv_format_names[model->kv_format]);
+    hash_text(sha, h->architecture);
+    int length =
+        snprintf(text, sizeof text, "%d %d %d %d %d %d %d %d %d %a %d%d%d%d%d %a", h->vocab, h->hidden,
+                 h->intermediate, h->layers, h->heads, h->kv_heads, h->head_dim, h->max_context_tokens,
+                 h->sliding_window, (double)h->norm_eps, h->qkv_bias, h->output_bias, h->mlp_bias, h->qk_norm,
+                 h->tied_embeddings, h->rope_attention_factor);
+    sha256_update(sha, text, (size_t)length + 1);
+    sha256_update(sha, h->sliding_layers, sizeof h->sliding_layers);
+    sha256_update(sha, model->inverse_frequencies, (size_t)(h->head_dim / 2) * sizeof(float));
+    length = snprintf(text, sizeof text, "%d %d %d%d%d%d%d %a %a %a %a %d", h->bos, h->eos_count,
+                      h->has_temperature, h->has_top_p, h->has_top_k, h->has_min_p, h->has_repetition_penalty,
+                      (double)h->temperature, (double)h->top_p, (double)h->min_p,
+                      (double)h->repetition_penalty, h->top_k);
+    sha256_update(sha, text, (size_t)length + 1);
+    sha256_update(sha, h->eos, sizeof h->eos);
+}
+
+static enum status load_weights(struct model *model, const struct model_options *options, struct error *err)
+{
+    const struct weights_source source = {.hparams = &model->hparams,
+                                          .kernels = model->kernels,
+                                          .format = model->weight_format,
+                                          .checkpoint = model->checkpoint,
+                                          .team = model->team,
+                                          .progress = options->progress,
+                                          .progress_context = options->progress_context};
+    struct sha256 sha;
+    sha256_init(&sha);
+    hash_model(&sha, model);
+    enum status status = weights_load(&model->weights, &source, &sha, err);
+    if (status == STATUS_OK)
+        sha256_final(&sha, model->fingerprint);
+    return status;
+}
+
+static enum status allocate_buffers(struct model *model, int threads, struct error *err)
+{
+    forward_layout(&model->buffers, model, threads, NULL);
+    size_t bytes = model->buffers.memory_bytes;
+    uint8_t *memory = huge_memory_map(bytes);
+    model->inverse_frequencies = malloc((size_t)(model->hparams.head_dim / 2) * sizeof(float));
+    if (memory)
+        forward_layout(&model->buffers, model, threads, memory);
+    if (!memory || !model->inverse_frequencies)
+        return error_set(err, STATUS_NO_MEMORY,
+                         "no memory for %zu MB of step buffers; lower engine.max_batch_tokens", bytes >> 20);
+    rope_frequencies(model->inverse_frequencies, &model->hparams);
+    return STATUS_OK;
+}
+
+/* The type of a matrix that every model has stands for the checkpoint's. */
+static enum dtype checkpoint_dtype(const struct model *model)
+{
+    const struct tensor *tensor =
+        safetensors_find(model->checkpoint, "model.layers.0.self_attn.q_proj.weight");
+    return tensor && tensor->loadable ? tensor->dtype : DTYPE_F32;
+}
+
+static enum status open_parts(struct model *model, const struct model_options *options, struct error *err)
+{
+    enum status status;
+    if ((status = hparams_read(&model->hparams, options->model_dir, err)) != STATUS_OK ||
+        (status = safetensors_open(&model->checkpoint, options->model_dir, err)) != STATUS_OK ||
+        (status = choose(model, options, checkpoint_dtype(model), err)) != STATUS_OK ||
+        (status = thread_team_open(&model->team, options->threads, err)) != STATUS_OK ||
+        (status = allocate_buffers(model, options->threads, err)) != STATUS_OK)
+        return status;
+    return load_weights(model, options, err);
+}
+
+enum status model_open(struct model **out, const struct model_options *options, struct error *err)
+{
+    *out = NULL;
+    struct model *model = calloc(1, sizeof *model);
+    if (!model)
+        return error_set(err, STATUS_NO_MEMORY, "no memory for the model");
+    enum status status = open_parts(model, options, err);
+    if (status != STATUS_OK) {
+        model_close(model);
+        return status;
+    }
+    *out = model;
+    return STATUS_OK;
+}
+
+void model_close(struct model *model)
+{
+    if (!model)
+        return;
+    thread_team_close(model->team);
+    weights_release(&model->weights);
+    huge_memory_unmap(model->buffers.memory, model->buffers.memory_bytes);
+    free(model->inverse_frequencies);
+    safetensors_close(model->checkpoint);
+    free(model);
+}
+
+const struct hparams *model_hparams(const struct model *model)
+{
+    return &model->hparams;
+}
+
+const uint8_t *model_fingerprint(const struct model *model)
+{
+    return model->fingerprint;
+}
+
+uint64_t model_weight_bytes(const struct model *model)
+{
+    return model->weights.memory_bytes;
+}
+
+uint64_t model_buffer_bytes(const struct model *model)
+{
+    return model->buffers.memory_bytes;
+}
+
+const char *model_kernels_name(const struct model *model)
+{
+    return model->kernels->name;
+}
+
+const char *model_weight_format_name(const struct model *model)
+{
+    return weight_format_names[model->weight_format];
+}
+
+const char *model_kv_format_name(const struct model *model)
+{
+    return kv_format_names[model->kv_format];
+}
+
+int model_threads(const struct model *model)
+{
+    return thread_team_size(model->team);
+}
+
+size_t model_block_bytes(const struct model *model, int32_t block_tokens)
+{
+    const struct hparams *h = &model->hparams;
+    return (size_t)h->layers *
+           model->kernels->kv_block_bytes(model->kv_format, block_tokens, h->kv_heads, h->head_dim);
+}

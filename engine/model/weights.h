@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parameters of a decoder: matrices packed for one kernel set, vectors widened to f32, all in one block
+// of memory; the embedding table stays in the mapped checkpoint and is read row by row.
+#ifndef ENGINE_MODEL_WEIGHTS_H
+#define ENGINE_MODEL_WEIGHTS_H
+
+#include "base/sha256.h"
+#include "engine/kernels/kernels.h"
+#include "engine/kernels/thread_team.h"
+#include "engine/model/hparams.h"
+#include "engine/model/safetensors.h"
+
+struct layer_weights {
+    float *input_norm, *post_norm;            /* [hidden] */
+    struct weight q, k, v;                    /* [heads * head_dim | kv_heads * head_dim][hidden] */
+    struct weight o;                          /* [hidden][heads * head_dim] */
+    struct weight gate, up;                   /* [intermediate][hidden] */
+    struct weight down;                       /* [hidden][intermediate] */
+    float *q_bias, *k_bias, *v_bias, *o_bias; /* NULL: none */
+    float *gate_bias, *up_bias, *down_bias;   /* NULL: none */
+    float *q_norm, *k_norm;                   /* [head_dim]; NULL: none */
+};
+
+struct weights {
+    const struct tensor *embedding; /* [vocab][hidden], in the checkpoint */
+    struct layer_weights *layers;   /* [layers] */
+    float *final_norm;              /* [hidden] */
+    struct weight head;             /* [vocab][hidden] */
+    uint8_t *memory;
+    size_t memory_bytes;
+};
+
+/* What loading needs besides the destination; borrowed. */
+struct weights_source {
+    const struct hparams *hparams;
+    const struct kernels *kernels;
+    enum weight_format format;
+    const struct safetensors *checkpoint;
+    struct thread_team *team;
+    void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes); /* NULL: none */
+    void *progress_context;
+};
+
+/* Bytes that weights_load will take, from the shapes alone. */
+size_t weights_bytes(const struct hparams *hparams, const struct kernels *kernels, enum weight_format format);
+/* Checks every tensor, packs them, and feeds names, types, shapes and bytes of all of them to `sha`.
+ * Statuses: INVALID (missing tensor, wrong shape), UNSUPPORTED (dtype), NO_MEMORY. Release in any case. */
+MUST_CHECK enum status weights_load(struct weights *out, const struct weights_source *source,
+                                    struct sha256 *sha, struct error *err);
+void weights_release(struct weights *weights);
+
+#endif
