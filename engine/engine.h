@@ -86,6 +86,13 @@ struct engine_event {
     bool of_prompt; /* every token of the block is a prompt token */
 };
 
+/* Logits rows of one step: what model_options.max_logit_rows must be at least. */
+enum { ENGINE_PROMPT_LOGIT_ROWS = 16 };
+static inline int32_t engine_max_logit_rows(int32_t max_sequences)
+{
+    return max_sequences + ENGINE_PROMPT_LOGIT_ROWS;
+}
+
 MUST_CHECK enum status engine_open(struct engine **out, const struct engine_options *options,
                                    struct error *err);
 void engine_close(struct engine *engine);
@@ -115,9 +122,10 @@ const uint8_t *engine_fingerprint(const struct engine *engine); /* [32] SHA-256 
 
 struct engine_stats {
     int32_t running, waiting, blocks_total, blocks_used, blocks_cached;
-    uint64_t steps, prompt_tokens, generated_tokens, cached_tokens, preemptions, allocations_in_step;
+    uint64_t steps, prompt_tokens, generated_tokens, cached_tokens, preemptions;
     uint64_t prefix_queries_tokens, prefix_hits_tokens;
 };
+void engine_check_invariants(const struct engine *engine); /* CHECKs; slow, for tests */
 void engine_stats_read(const struct engine *engine, struct engine_stats *out);
 
 #endif

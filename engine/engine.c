@@ -1,0 +1,527 @@
+// SPDX-License-Identifier: Apache-2.0
+// DESIGN: the scheduler owns the queues and builds the step, the model computes it, this file samples and
+// says what happened. All memory of a step (events, logits, log-probabilities) is allocated at open.
+#include "engine/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "engine/kv/kv_cache.h"
+#include "engine/model/model.h"
+#include "engine/sampler.h"
+#include "engine/scheduler.h"
+
+enum { MAX_WANTED_LOGPROBS = 128, SCRATCH_TEXT_BYTES = 65536, PRIORITY_LIMIT = 1 << 30 };
+#define PRIORITY_STEP ((int64_t)1024) /* arrivals that one level of priority can overtake: no job starves */
+#define LOGPROBS_PER_ROW ((size_t)SAMPLING_MAX_LOGPROBS + MAX_WANTED_LOGPROBS)
+
+struct engine {
+    struct engine_options options;
+    const struct hparams *hparams;
+    int32_t max_context_tokens, max_logit_rows;
+    struct block_pool *pool;
+    struct kv_cache *kv;
+    struct scheduler *scheduler;
+    struct sampler *sampler;
+    float *logits; /* [max_logit_rows][vocab] */
+    int64_t arrivals;
+    struct engine_event *events; /* [event_capacity]; [0, reported) were handed out by the last step */
+    size_t event_count, event_capacity, reported;
+    struct engine_logprob *logprobs; /* [max_logit_rows][LOGPROBS_PER_ROW] */
+    size_t logprob_count;
+    struct bytes scratch_text; /* what stop detokenizers release; not used */
+    struct engine_stats stats;
+};
+
+/* ---- events ---- */
+
+static struct engine_event *add_event(struct engine *engine, enum engine_event_type type,
+                                      const struct sequence *sequence)
+{
+    CHECK(engine->event_count < engine->event_capacity);
+    struct engine_event *event = &engine->events[engine->event_count++];
+    *event = (struct engine_event){.type = type, .stop_token = -1, .stop_string = -1};
+    if (sequence) {
+        event->request_id = sequence->request_id;
+        event->choice = sequence->choice;
+    }
+    return event;
+}
+
+/* Blocks may be evicted between steps too (engine_block_write); what does not fit is not reported. */
+static void report_eviction(void *context, const struct block_key *key)
+{
+    struct engine *engine = context;
+    if (engine->event_count < engine->event_capacity / 2)
+        add_event(engine, ENGINE_EVENT_BLOCK_EVICTED, NULL)->key = *key;
+}
+
+static void drop_reported_events(struct engine *engine)
+{
+    size_t left = engine->event_count - engine->reported;
+    memmove(engine->events, engine->events + engine->reported, left * sizeof *engine->events);
+    engine->event_count = left;
+    engine->reported = 0;
+    engine->logprob_count = 0;
+}
+
+/* ---- life ---- */
+
+static enum status no_memory(struct error *err)
+{
+    return error_set(err, STATUS_NO_MEMORY, "no memory for the engine's buffers");
+}
+
+static enum status open_buffers(struct engine *engine, struct error *err)
+{
+    const struct engine_options *o = &engine->options;
+    size_t rows = (size_t)engine->max_logit_rows;
+    /* A step reports at most: two events per sequence, one per logits row, one per block stored or evicted,
+     * one per cancelled sequence; twice that, because evictions may use half. */
+    engine->event_capacity = 2 * ((size_t)o->max_sequences * 5 + (size_t)o->max_waiting + rows +
+                                  2 * ((size_t)o->max_batch_tokens / (size_t)o->block_tokens) + 16);
+    engine->events = calloc(engine->event_capacity, sizeof *engine->events);
+    engine->logprobs = calloc(rows * LOGPROBS_PER_ROW, sizeof *engine->logprobs);
+    engine->logits = malloc(rows * (size_t)engine->hparams->vocab * sizeof *engine->logits);
+    bytes_init(&engine->scratch_text, SCRATCH_TEXT_BYTES);
+    if (!engine->events || !engine->logprobs || !engine->logits ||
+        bytes_reserve(&engine->scratch_text, SCRATCH_TEXT_BYTES - 1) != STATUS_OK)
+        return no_memory(err);
+    return STATUS_OK;
+}
+
+static enum status open_parts(struct engine *engine, struct error *err)
+{
+    const struct engine_options *o = &engine->options;
+    enum status status = open_buffers(engine, err);
+    if (status == STATUS_OK)
+        status = block_pool_open(&engine->pool, o->kv_blocks, err);
+    if (status == STATUS_OK)
+        status = kv_cache_open(&engine->kv, o->kv_blocks, engine->hparams->layers, o->block_tokens,
+                               model_block_bytes(o->model, o->block_tokens) / (size_t)engine->hparams->layers,
+                               err);
+    if (status == STATUS_OK)
+        status = sampler_open(&engine->sampler, engine->hparams->vocab, err);
+    if (status != STATUS_OK)
+        return status;
+    block_pool_on_evict(engine->pool, report_eviction, engine);
+    struct scheduler_options scheduler = {.max_sequences = o->max_sequences,
+                                          .max_batch_tokens = o->max_batch_tokens,
+                                          .max_chunk_tokens = o->max_chunk_tokens,
+                                          .max_waiting = o->max_waiting,
+                                          .max_logit_rows = engine->max_logit_rows,
+                                          .block_tokens = o->block_tokens,
+                                          .pool = engine->pool,
+                                          .prefix_cache = o->prefix_cache};
+    return scheduler_open(&engine->scheduler, &scheduler, err);
+}
+
+static enum status check_options(const struct engine_options *o, struct error *err)
+{
+    if (o->block_tokens < 16 || o->block_tokens % 16 != 0)
+        return error_set(err, STATUS_CONFIG, "engine.block_tokens must be a multiple of 16, got %d",
+                         o->block_tokens);
+    if (o->kv_blocks < 1 || o->max_sequences < 1 || o->max_chunk_tokens < 1 || o->max_waiting < 1)
+        return error_set(err, STATUS_CONFIG,
+                         "the engine needs at least one block, sequence, row and waiting place");
+    if (o->max_batch_tokens < o->max_sequences)
+        return error_set(
+            err, STATUS_CONFIG,
+            "engine.max_batch_tokens (%d) must be at least engine.max_sequences (%d): every running "
+            "sequence takes one row of a step",
+            o->max_batch_tokens, o->max_sequences);
+    return STATUS_OK;
+}
+
+enum status engine_open(struct engine **out, const struct engine_options *options, struct error *err)
+{
+    *out = NULL;
+    enum status status = check_options(options, err);
+    if (status != STATUS_OK)
+        return status;
+    struct engine *engine = calloc(1, sizeof *engine);
+    if (!engine)
+        return no_memory(err);
+    engine->options = *options;
+    engine->hparams = model_hparams(options->model);
+    engine->max_logit_rows = engine_max_logit_rows(options->max_sequences);
+    engine->max_context_tokens = engine->hparams->max_context_tokens;
+    if (options->max_context_tokens > 0 && options->max_context_tokens < engine->max_context_tokens)
+        engine->max_context_tokens = options->max_context_tokens;
+    status = open_parts(engine, err);
+    if (status != STATUS_OK) {
+        engine_close(engine);
+        return status;
+    }
+    *out = engine;
+    return STATUS_OK;
+}
+
+void engine_close(struct engine *engine)
+{
+    if (!engine)
+        return;
+    scheduler_close(engine->scheduler);
+    sampler_close(engine->sampler);
+    kv_cache_close(engine->kv);
+    block_pool_close(engine->pool);
+    bytes_release(&engine->scratch_text);
+    free(engine->logits);
+    free(engine->logprobs);
+    free(engine->events);
+    free(engine);
+}
+
+/* ---- submitting ---- */
+
+static enum status check_request(const struct engine *engine, const struct engine_request *request,
+                                 struct error *err)
+{
+    const struct sampling_params *s = request->sampling;
+    if (request->prompt_tokens == 0)
+        return error_set(err, STATUS_INVALID, "the prompt has no tokens");
+    if (request->prompt_tokens + (s->max_tokens > 0) > (size_t)engine->max_context_tokens)
+        return error_set(err, STATUS_INVALID,
+                         "this model's maximum context length is %d tokens, but the prompt has %zu",
+                         engine->max_context_tokens, request->prompt_tokens);
+    for (size_t i = 0; i < request->prompt_tokens; i++)
+        if (request->prompt[i] < 0 || request->prompt[i] >= engine->hparams->vocab)
+            return error_set(err, STATUS_INVALID, "token id %d of the prompt is outside the vocabulary of %d",
+                             request->prompt[i], engine->hparams->vocab);
+    if (s->n < 1 || s->n > (uint32_t)engine->options.max_waiting)
+        return error_set(err, STATUS_INVALID, "n must be between 1 and %d", engine->options.max_waiting);
+    CHECK(s->logprob_token_count <= MAX_WANTED_LOGPROBS && s->logprobs <= SAMPLING_MAX_LOGPROBS &&
+          s->prompt_logprobs <= SAMPLING_MAX_LOGPROBS);
+    return STATUS_OK;
+}
+
+static uint32_t final_tokens(const struct engine *engine, const struct engine_request *request)
+{
+    uint64_t tokens = (uint64_t)request->prompt_tokens + request->sampling->max_tokens;
+    return tokens < (uint64_t)engine->max_context_tokens ? (uint32_t)tokens
+                                                         : (uint32_t)engine->max_context_tokens;
+}
+
+/* Priority counts as arrivals: one level overtakes PRIORITY_STEP of them, so waiting always ends. */
+static int64_t rank_of(struct engine *engine, int64_t priority)
+{
+    if (priority > PRIORITY_LIMIT)
+        priority = PRIORITY_LIMIT;
+    if (priority < -PRIORITY_LIMIT)
+        priority = -PRIORITY_LIMIT;
+    return priority * PRIORITY_STEP + engine->arrivals++;
+}
+
+enum status engine_submit(struct engine *engine, const struct engine_request *request, struct error *err)
+{
+    enum status status = check_request(engine, request, err);
+    if (status != STATUS_OK)
+        return status;
+    const struct engine_options *o = &engine->options;
+    uint32_t tokens = final_tokens(engine, request);
+    uint32_t blocks = (tokens + (uint32_t)o->block_tokens - 1) / (uint32_t)o->block_tokens;
+    if (blocks > (uint32_t)o->kv_blocks)
+        return error_set(err, STATUS_INVALID,
+                         "prompt and max_tokens need %u KV blocks of %d tokens, but the pool has %d", blocks,
+                         o->block_tokens, o->kv_blocks);
+    uint32_t n = request->sampling->n;
+    if (scheduler_room(engine->scheduler) < n)
+        return error_set(err, STATUS_FULL, "the engine's waiting list is full");
+    int64_t rank = rank_of(engine, request->priority);
+    for (uint32_t choice = 0; choice < n; choice++) {
+        struct sequence *sequence;
+        struct sequence_options options = {.request = request,
+                                           .choice = choice,
+                                           .max_tokens = tokens,
+                                           .block_tokens = o->block_tokens,
+                                           .keyed = o->prefix_cache,
+                                           .fingerprint = model_fingerprint(o->model),
+                                           .tokenizer = o->tokenizer};
+        status = sequence_open(&sequence, &options, err);
+        if (status != STATUS_OK) {
+            for (size_t i = 0; (sequence = scheduler_sequence(engine->scheduler, i));)
+                if (sequence->request_id == request->id) {
+                    scheduler_remove(engine->scheduler, sequence);
+                    sequence_close(sequence);
+                } else {
+                    i++;
+                }
+            return status;
+        }
+        sequence->rank = rank;
+        CHECK(scheduler_add(engine->scheduler, sequence));
+    }
+    return STATUS_OK;
+}
+
+void engine_cancel(struct engine *engine, uint64_t request_id)
+{
+    struct sequence *sequence;
+    for (size_t i = 0; (sequence = scheduler_sequence(engine->scheduler, i)); i++)
+        if (sequence->request_id == request_id)
+            sequence->cancelled = true;
+}
+
+/* ---- the step ---- */
+
+static void finish(struct engine *engine, struct sequence *sequence, enum engine_finish reason,
+                   int32_t stop_token, int32_t stop_string)
+{
+    struct engine_event *event = add_event(engine, ENGINE_EVENT_FINISHED, sequence);
+    event->finish = reason;
+    event->stop_token = stop_token;
+    event->stop_string = stop_string;
+    event->generated = sequence_generated(sequence);
+    event->prompt_tokens = sequence->prompt_tokens;
+    event->cached_tokens = sequence->cached_tokens;
+    scheduler_remove(engine->scheduler, sequence);
+    sequence_close(sequence);
+}
+
+static void end_cancelled(struct engine *engine)
+{
+    struct sequence *sequence;
+    for (size_t i = 0; (sequence = scheduler_sequence(engine->scheduler, i));)
+        if (sequence->cancelled)
+            finish(engine, sequence, ENGINE_FINISH_CANCELLED, -1, -1);
+        else
+            i++;
+}
+
+/* Full blocks whose last token was computed in this step get their identity. */
+static void store_blocks(struct engine *engine, struct sequence *sequence)
+{
+    int32_t block_tokens = engine->options.block_tokens;
+    if (!engine->options.prefix_cache)
+        return;
+    sequence_extend_keys(sequence, sequence->computed, block_tokens);
+    for (; (uint32_t)((sequence->stored + 1) * block_tokens) <= sequence->computed; sequence->stored++) {
+        int32_t i = sequence->stored;
+        if (!block_pool_set_key(engine->pool, sequence->table[i], &sequence->keys[i]))
+            continue; /* another sequence computed the same block: ours goes when we do */
+        struct engine_event *event = add_event(engine, ENGINE_EVENT_BLOCK_STORED, sequence);
+        event->key = sequence->keys[i];
+        event->parent = i ? sequence->keys[i - 1] : sequence->root;
+        event->block_tokens = sequence->tokens + i * block_tokens;
+        event->position = (uint32_t)(i * block_tokens);
+        event->of_prompt = (uint32_t)((i + 1) * block_tokens) <= sequence->prompt_tokens;
+    }
+}
+
+static void fill_logprobs(struct engine *engine, struct engine_event *event, const struct sequence *sequence,
+                          const float *logits, int32_t top)
+{
+    if (top == SAMPLING_NO_LOGPROBS)
+        return;
+    struct engine_logprob of_token;
+    struct engine_logprob *out = engine->logprobs + engine->logprob_count;
+    event->top_count = sampler_logprobs(engine->sampler, logits, event->token, (size_t)top,
+                                        sequence->sampling, &of_token, out);
+    event->top = out;
+    event->logprob = of_token.logprob;
+    event->rank = of_token.rank;
+    engine->logprob_count += LOGPROBS_PER_ROW;
+}
+
+/* True when the sequence ended. */
+static bool check_end(struct engine *engine, struct sequence *sequence, int32_t token)
+{
+    const struct sampling_params *s = sequence->sampling;
+    int stop_string = -1;
+    if (!s->ignore_eos)
+        for (int32_t i = 0; i < engine->hparams->eos_count; i++)
+            if (engine->hparams->eos[i] == token) {
+                finish(engine, sequence, ENGINE_FINISH_STOP, token, -1);
+                return true;
+            }
+    for (size_t i = 0; i < s->stop_token_count; i++)
+        if (s->stop_tokens[i] == token) {
+            finish(engine, sequence, ENGINE_FINISH_STOP, token, -1);
+            return true;
+        }
+    if (sequence->detokenizer) {
+        bytes_reset(&engine->scratch_text);
+        enum status status =
+            detokenizer_push(sequence->detokenizer, token, &engine->scratch_text, &stop_string);
+        CHECK(status == STATUS_OK || status == STATUS_TOO_LARGE); /* the text itself is not needed here */
+    }
+    if (stop_string >= 0)
+        finish(engine, sequence, ENGINE_FINISH_STOP, -1, stop_string);
+    else if (sequence->token_count == sequence->max_tokens)
+        finish(engine, sequence, ENGINE_FINISH_LENGTH, -1, -1);
+    else
+        return false;
+    return true;
+}
+
+static void sample_token(struct engine *engine, struct sequence *sequence, const float *logits)
+{
+    struct sampler_row row = {.logits = logits,
+                              .sampling = sequence->sampling,
+                              .tokens = sequence->tokens,
+                              .token_count = sequence->token_count,
+                              .prompt_tokens = sequence->prompt_tokens,
+                              .eos = engine->hparams->eos,
+                              .eos_count = engine->hparams->eos_count,
+                              .choice = sequence->choice};
+    int32_t token = sampler_pick(engine->sampler, &row);
+    struct engine_event *event = add_event(engine, ENGINE_EVENT_TOKEN, sequence);
+    event->token = token;
+    event->position = sequence_generated(sequence);
+    fill_logprobs(engine, event, sequence, logits, sequence->sampling->logprobs);
+    sequence->tokens[sequence->token_count++] = token;
+    engine->stats.generated_tokens++;
+    check_end(engine, sequence, token);
+}
+
+static void report_prompt_token(struct engine *engine, struct sequence *sequence, uint32_t position,
+                                const float *logits)
+{
+    struct engine_event *event = add_event(engine, ENGINE_EVENT_PROMPT_TOKEN, sequence);
+    event->position = position;
+    event->token = sequence->tokens[position];
+    fill_logprobs(engine, event, sequence, logits, sequence->sampling->prompt_logprobs);
+    sequence->next_prompt_logprob = position + 1;
+}
+
+/* What one sequence's rows of the step gave. `logit` walks through the batch's logits rows. */
+static void settle_sequence(struct engine *engine, const struct batch *batch, int32_t index, int32_t *logit)
+{
+    struct sequence *sequence = scheduler_batch_sequence(engine->scheduler, index);
+    const struct batch_sequence *rows = &batch->sequences[index];
+    uint32_t first = sequence->computed;
+    sequence->computed += (uint32_t)rows->rows;
+    if (first < sequence->prompt_tokens)
+        engine->stats.prompt_tokens +=
+            (sequence->computed < sequence->prompt_tokens ? sequence->computed : sequence->prompt_tokens) -
+            first;
+    store_blocks(engine, sequence);
+    const float *last = NULL;
+    for (; *logit < batch->logit_count && batch->logit_rows[*logit] < rows->first_row + rows->rows;
+         (*logit)++) {
+        uint32_t position = first + (uint32_t)(batch->logit_rows[*logit] - rows->first_row);
+        const float *logits = engine->logits + (size_t)*logit * (size_t)engine->hparams->vocab;
+        if (position + 1 < sequence->prompt_tokens && position + 1 < sequence->token_count)
+            report_prompt_token(engine, sequence, position + 1, logits);
+        if (position + 1 == sequence->token_count)
+            last = logits;
+    }
+    if (last)
+        sample_token(engine, sequence, last);
+    else if (sequence->computed == sequence->token_count) /* nothing to generate */
+        finish(engine, sequence, ENGINE_FINISH_LENGTH, -1, -1);
+}
+
+static void count_cached(struct engine *engine, const struct batch *batch)
+{
+    for (int32_t i = 0; i < batch->sequence_count; i++) {
+        const struct sequence *sequence = scheduler_batch_sequence(engine->scheduler, i);
+        bool begins = sequence->token_count == sequence->prompt_tokens &&
+                      batch->sequences[i].context_tokens == (int32_t)sequence->cached_tokens;
+        if (!begins)
+            continue;
+        engine->stats.prefix_queries_tokens += sequence->prompt_tokens;
+        engine->stats.prefix_hits_tokens += sequence->cached_tokens;
+        engine->stats.cached_tokens += sequence->cached_tokens;
+    }
+}
+
+enum status engine_step(struct engine *engine, const struct engine_event **events, size_t *count,
+                        struct error *err)
+{
+    (void)err;
+    drop_reported_events(engine);
+    end_cancelled(engine);
+    int32_t every = engine->options.force_preempt_every;
+    if (every > 0 && engine->stats.steps % (uint64_t)every == (uint64_t)every - 1)
+        engine->stats.preemptions += scheduler_preempt_youngest(engine->scheduler);
+    const struct batch *batch = scheduler_next(engine->scheduler);
+    if (batch->row_count > 0) {
+        count_cached(engine, batch);
+        model_forward(engine->options.model, engine->kv, batch, engine->logits);
+        int32_t logit = 0;
+        for (int32_t i = 0; i < batch->sequence_count; i++)
+            settle_sequence(engine, batch, i, &logit);
+        CHECK(logit == batch->logit_count);
+        engine->stats.steps++;
+    }
+    *events = engine->events;
+    *count = engine->reported = engine->event_count;
+    return STATUS_OK;
+}
+
+bool engine_idle(const struct engine *engine)
+{
+    return scheduler_sequence(engine->scheduler, 0) == NULL;
+}
+
+/* ---- blocks for the KV tier ---- */
+
+size_t engine_block_keys(const struct engine *engine, const struct engine_request *request,
+                         struct block_key *keys, size_t max_keys)
+{
+    size_t block_tokens = (size_t)engine->options.block_tokens;
+    size_t count = 0;
+    if (!engine->options.prefix_cache || request->sampling->prompt_logprobs != SAMPLING_NO_LOGPROBS)
+        return 0;
+    struct block_key parent =
+        block_key_root(model_fingerprint(engine->options.model), request->salt, request->salt_bytes);
+    for (; count < max_keys && (count + 1) * block_tokens < request->prompt_tokens; count++)
+        keys[count] = parent = block_key_next(&parent, request->prompt + count * block_tokens, block_tokens);
+    return count;
+}
+
+bool engine_block_has(const struct engine *engine, const struct block_key *key)
+{
+    return block_pool_find(engine->pool, key) != BLOCK_NONE;
+}
+
+size_t engine_block_bytes(const struct engine *engine)
+{
+    return engine->kv->block_bytes;
+}
+
+enum status engine_block_read(struct engine *engine, const struct block_key *key, void *out)
+{
+    int32_t block = block_pool_find(engine->pool, key);
+    if (block == BLOCK_NONE)
+        return STATUS_NOT_FOUND;
+    memcpy(out, kv_cache_block(engine->kv, block), engine->kv->block_bytes);
+    return STATUS_OK;
+}
+
+enum status engine_block_write(struct engine *engine, const struct block_key *key,
+                               const struct block_key *parent, const void *payload)
+{
+    (void)parent; /* part of the key already; named for the seam's other side */
+    if (block_pool_find(engine->pool, key) != BLOCK_NONE)
+        return STATUS_OK;
+    if (block_pool_available(engine->pool) - scheduler_promised(engine->scheduler) < 1)
+        return STATUS_FULL; /* what is left was promised to running sequences */
+    int32_t block = block_pool_take(engine->pool);
+    memcpy(kv_cache_block(engine->kv, block), payload, engine->kv->block_bytes);
+    CHECK(block_pool_set_key(engine->pool, block, key));
+    block_pool_release(engine->pool, block);
+    return STATUS_OK;
+}
+
+const uint8_t *engine_fingerprint(const struct engine *engine)
+{
+    return model_fingerprint(engine->options.model);
+}
+
+void engine_stats_read(const struct engine *engine, struct engine_stats *out)
+{
+    *out = engine->stats;
+    out->running = scheduler_running(engine->scheduler);
+    out->waiting = scheduler_waiting(engine->scheduler);
+    out->blocks_total = block_pool_size(engine->pool);
+    out->blocks_used = out->blocks_total - block_pool_available(engine->pool);
+    out->blocks_cached = block_pool_cached(engine->pool);
+}
+
+void engine_check_invariants(const struct engine *engine)
+{
+    scheduler_check_invariants(engine->scheduler);
+}

@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/sampler.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/philox.h"
+
+#define GREEDY_BELOW 1e-5f
+
+struct sampler {
+    int32_t vocab;
+    float *scores;   /* [vocab] working copy of a row */
+    int32_t *order;  /* [vocab] candidates of a selection */
+    int32_t *counts; /* [vocab] occurrences among generated tokens, zero between calls */
+    uint8_t *seen;   /* [vocab] occurs in prompt or output; zero between calls */
+};
+
+/* Candidates are ordered by score, then by lower id: a cut is the last one that stays. */
+struct cut {
+    float score;
+    int32_t token;
+};
+
+static const struct cut no_cut = {-INFINITY, INT32_MAX};
+
+static bool stays(const float *scores, int32_t token, struct cut cut)
+{
+    return scores[token] > cut.score || (scores[token] == cut.score && token <= cut.token);
+}
+
+static bool before(const float *scores, int32_t a, int32_t b)
+{
+    return scores[a] > scores[b] || (scores[a] == scores[b] && a < b);
+}
+
+enum status sampler_open(struct sampler **out, int32_t vocab, struct error *err)
+{
+    *out = NULL;
+    struct sampler *sampler = calloc(1, sizeof *sampler);
+    size_t count = (size_t)vocab;
+    if (sampler) {
+        sampler->vocab = vocab;
+        sampler->scores = malloc(count * sizeof *sampler->scores);
+        sampler->order = malloc(count * sizeof *sampler->order);
+        sampler->counts = calloc(count, sizeof *sampler->counts);
+        sampler->seen = calloc(count, sizeof *sampler->seen);
+    }
+    if (!sampler || !sampler->scores || !sampler->order || !sampler->counts || !sampler->seen) {
+        sampler_close(sampler);
+        return error_set(err, STATUS_NO_MEMORY, "no memory for sampling over %d tokens", vocab);
+    }
+    *out = sampler;
+    return STATUS_OK;
+}
+
+void sampler_close(struct sampler *sampler)
+{
+    if (!sampler)
+        return;
+    free(sampler->seen);
+    free(sampler->counts);
+    free(sampler->order);
+    free(sampler->scores);
+    free(sampler);
+}
+
+static int32_t argmax(const float *scores, int32_t count)
+{
+    int32_t best = 0;
+    for (int32_t i = 1; i < count; i++)
+        if (scores[i] > scores[best])
+            best = i;
+    return best;
+}
+
+static void forbid(struct sampler *sampler, int32_t token)
+{
+    if (token >= 0 && token < sampler->vocab)
+        sampler->scores[token] = -INFINITY;
+}
+
+static void keep_allowed(struct sampler *sampler, const struct sampler_row *row)
+{
+    const struct sampling_params *s = row->sampling;
+    for (int32_t i = 0; i < sampler->vocab; i++)
+        sampler->scores[i] = -INFINITY;
+    for (size_t i = 0; i < s->allowed_count; i++)
+        sampler->scores[s->allowed_tokens[i]] = row->logits[s->allowed_tokens[i]];
+}
+
+static void forbid_endings(struct sampler *sampler, const struct sampler_row *row)
+{
+    const struct sampling_params *s = row->sampling;
+    if (row->token_count - row->prompt_tokens >= s->min_tokens)
+        return;
+    for (int32_t i = 0; i < row->eos_count; i++)
+        forbid(sampler, row->eos[i]);
+    for (size_t i = 0; i < s->stop_token_count; i++)
+        forbid(sampler, s->stop_tokens[i]);
+}
+
+/* The last token of a bad word is forbidden where the generated text ends with all the others. */
+static void forbid_bad_words(struct sampler *sampler, const struct sampler_row *row)
+{
+    uint32_t generated = row->token_count - row->prompt_tokens;
+    for (size_t i = 0; i < row->sampling->bad_word_count; i++) {
+        const struct token_run *word = &row->sampling->bad_words[i];
+        size_t lead = word->count - 1;
+        if (lead <= generated &&
+            memcmp(row->tokens + row->token_count - lead, word->tokens, lead * sizeof(int32_t)) == 0)
+            forbid(sampler, word->tokens[lead]);
+    }
+}
+
+static void penalise_one(struct sampler *sampler, const struct sampling_params *s, int32_t token)
+{
+    float *score = &sampler->scores[token];
+    if (s->repetition_penalty != 1.0f)
+        *score = *score > 0 ? *score / s->repetition_penalty : *score * s->repetition_penalty;
+    int32_t count = sampler->counts[token];
+    if (count > 0)
+        *score -= s->frequency_penalty * (float)count + s->presence_penalty;
+}
+
+/* Each token that occurred is penalised once; the tables are left zero for the next row. */
+static void penalise(struct sampler *sampler, const struct sampler_row *row)
+{
+    const struct sampling_params *s = row->sampling;
+    bool output_only = s->repetition_penalty == 1.0f;
+    if (output_only && s->frequency_penalty == 0 && s->presence_penalty == 0)
+        return;
+    uint32_t first = output_only ? row->prompt_tokens : 0;
+    for (uint32_t i = row->prompt_tokens; i < row->token_count; i++)
+        sampler->counts[row->tokens[i]]++;
+    for (uint32_t i = first; i < row->token_count; i++) {
+        int32_t token = row->tokens[i];
+        if (!sampler->seen[token])
+            penalise_one(sampler, s, token);
+        sampler->seen[token] = 1;
+    }
+    for (uint32_t i = first; i < row->token_count; i++) {
+        sampler->seen[row->tokens[i]] = 0;
+        sampler->counts[row->tokens[i]] = 0;
+    }
+}
+
+static void process(struct sampler *sampler, const struct sampler_row *row)
+{
+    const struct sampling_params *s = row->sampling;
+    if (s->allowed_count)
+        keep_allowed(sampler, row);
+    else
+        memcpy(sampler->scores, row->logits, (size_t)sampler->vocab * sizeof(float));
+    for (size_t i = 0; i < s->logit_bias_count; i++)
+        sampler->scores[s->logit_bias[i].token] += s->logit_bias[i].bias;
+    forbid_endings(sampler, row);
+    forbid_bad_words(sampler, row);
+    penalise(sampler, row);
+}
+
+static bool changes_scores(const struct sampler_row *row)
+{
+    const struct sampling_params *s = row->sampling;
+    return s->allowed_count || s->logit_bias_count || s->bad_word_count || s->repetition_penalty != 1.0f ||
+           s->frequency_penalty != 0 || s->presence_penalty != 0 ||
+           row->token_count - row->prompt_tokens < s->min_tokens;
+}
+
+/* Moves the candidates before `pivot` to the front of order[low..high) (Hoare's selection, 1961); returns the
+ * pivot's place. The middle element is the pivot, so that equal rows are always partitioned alike. */
+static int32_t partition(const float *scores, int32_t *order, int32_t low, int32_t high)
+{
+    int32_t middle = low + (high - low) / 2;
+    int32_t pivot = order[middle];
+    order[middle] = order[high - 1];
+    int32_t place = low;
+    for (int32_t i = low; i < high - 1; i++)
+        if (before(scores, order[i], pivot)) {
+            int32_t moved = order[i];
+            order[i] = order[place];
+            order[place++] = moved;
+        }
+    order[high - 1] = order[place];
+    order[place] = pivot;
+    return place;
+}
+
+/* Puts the k best of order[0..count) first, unsorted. */
+static void select_best(const float *scores, int32_t *order, int32_t count, int32_t k)
+{
+    int32_t low = 0, high = count;
+    while (high - low > 1) {
+        int32_t place = partition(scores, order, low, high);
+        if (place == k || place == k - 1)
+            return;
+        if (place > k)
+            high = place;
+        else
+            low = place + 1;
+    }
+}
+
+static struct cut worst_of(const float *scores, const int32_t *order, int32_t count)
+{
+    int32_t worst = order[0];
+    for (int32_t i = 1; i < count; i++)
+        if (before(scores, worst, order[i]))
+            worst = order[i];
+    return (struct cut){scores[worst], worst};
+}
+
+/* Tokens that are possible at all and not cut, into order. */
+static int32_t gather(const struct sampler *sampler, struct cut cut)
+{
+    int32_t count = 0;
+    for (int32_t i = 0; i < sampler->vocab; i++)
+        if (sampler->scores[i] > -INFINITY && stays(sampler->scores, i, cut))
+            sampler->order[count++] = i;
+    return count;
+}
+
+static double weight(const struct sampler *sampler, int32_t token, float best)
+{
+    return exp((double)sampler->scores[token] - (double)best);
+}
+
+static struct cut cut_top_k(struct sampler *sampler, struct cut cut, int32_t k)
+{
+    int32_t count = gather(sampler, cut);
+    if (count <= k)
+        return cut;
+    select_best(sampler->scores, sampler->order, count, k);
+    return worst_of(sampler->scores, sampler->order, k);
+}
+
+/* Keeps the smallest set of best tokens whose mass reaches top_p, by selection weighted with probability. */
+static struct cut cut_top_p(struct sampler *sampler, struct cut cut, float best, double top_p)
+{
+    int32_t count = gather(sampler, cut);
+    double total = 0, taken = 0;
+    for (int32_t i = 0; i < count; i++)
+        total += weight(sampler, sampler->order[i], best);
+    int32_t low = 0, high = count;
+    while (high - low > 1) {
+        int32_t place = partition(sampler->scores, sampler->order, low, high);
+        double mass = 0; /* of the better part, pivot excluded */
+        for (int32_t i = low; i < place; i++)
+            mass += weight(sampler, sampler->order[i], best);
+        double pivot_mass = weight(sampler, sampler->order[place], best);
+        if (taken + mass >= top_p * total) {
+            high = place;
+        } else if (taken + mass + pivot_mass >= top_p * total) {
+            low = place;
+            break;
+        } else {
+            taken += mass + pivot_mass;
+            low = place + 1;
+        }
+    }
+    if (low >= count) /* rounding left a sliver beyond the last token: all stay */
+        return cut;
+    return (struct cut){sampler->scores[sampler->order[low]], sampler->order[low]};
+}
+
+static struct cut find_cut(struct sampler *sampler, const struct sampling_params *s, float best)
+{
+    struct cut cut = no_cut;
+    if (s->min_p > 0)
+        cut.score = best + logf(s->min_p);
+    if (s->top_k > 0 && s->top_k < sampler->vocab)
+        cut = cut_top_k(sampler, cut, s->top_k);
+    if (s->top_p < 1.0f)
+        cut = cut_top_p(sampler, cut, best, (double)s->top_p);
+    return cut;
+}
+
+static int32_t draw(struct sampler *sampler, const struct sampler_row *row, struct cut cut, float best)
+{
+    int32_t count = gather(sampler, cut);
+    double total = 0;
+    for (int32_t i = 0; i < count; i++)
+        total += weight(sampler, sampler->order[i], best);
+    double target =
+        total * philox_uniform(row->sampling->seed, row->choice, row->token_count - row->prompt_tokens);
+    double sum = 0;
+    for (int32_t i = 0; i < count; i++) {
+        sum += weight(sampler, sampler->order[i], best);
+        if (sum > target)
+            return sampler->order[i];
+    }
+    return sampler->order[count - 1];
+}
+
+int32_t sampler_pick(struct sampler *sampler, const struct sampler_row *row)
+{
+    bool greedy = row->sampling->temperature < GREEDY_BELOW;
+    if (greedy && !changes_scores(row))
+        return argmax(row->logits, sampler->vocab);
+    process(sampler, row);
+    int32_t best = argmax(sampler->scores, sampler->vocab);
+    if (greedy ||
+        sampler->scores[best] == -INFINITY) /* everything forbidden: the lowest id, deterministically */
+        return best;
+    for (int32_t i = 0; i < sampler->vocab; i++)
+        sampler->scores[i] /= row->sampling->temperature;
+    float best_score = sampler->scores[best];
+    return draw(sampler, row, find_cut(sampler, row->sampling, best_score), best_score);
+}
+
+static double log_sum(const float *logits, int32_t vocab, float best)
+{
+    double sum = 0;
+    for (int32_t i = 0; i < vocab; i++)
+        sum += exp((double)logits[i] - (double)best);
+    return (double)best + log(sum);
+}
+
+static int32_t rank_of(const float *logits, int32_t vocab, int32_t token)
+{
+    int32_t rank = 1;
+    for (int32_t i = 0; i < vocab; i++)
+        rank += before(logits, i, token);
+    return rank;
+}
+
+static int compare_rank(const void *a, const void *b)
+{
+    const struct engine_logprob *x = a, *y = b;
+    return (x->rank > y->rank) - (x->rank < y->rank);
+}
+
+size_t sampler_logprobs(struct sampler *sampler, const float *logits, int32_t token, size_t top,
+                        const struct sampling_params *sampling, struct engine_logprob *of_token,
+                        struct engine_logprob *out)
+{
+    double norm = log_sum(logits, sampler->vocab, logits[argmax(logits, sampler->vocab)]);
+    *of_token = (struct engine_logprob){token, (float)((double)logits[token] - norm),
+                                        rank_of(logits, sampler->vocab, token)};
+    int32_t k = (int32_t)top < sampler->vocab ? (int32_t)top : sampler->vocab;
+    size_t count = 0;
+    if (k > 0) {
+        for (int32_t i = 0; i < sampler->vocab; i++)
+            sampler->order[i] = i;
+        select_best(logits, sampler->order, sampler->vocab, k);
+        for (int32_t i = 0; i < k; i++) {
+            int32_t id = sampler->order[i];
+            int32_t rank = 1;
+            for (int32_t j = 0; j < k; j++)
+                rank += before(logits, sampler->order[j], id);
+            out[count++] = (struct engine_logprob){id, (float)((double)logits[id] - norm), rank};
+        }
+        qsort(out, count, sizeof *out, compare_rank);
+    }
+    for (size_t i = 0; i < sampling->logprob_token_count; i++) {
+        int32_t id = sampling->logprob_tokens[i];
+        out[count++] = (struct engine_logprob){id, (float)((double)logits[id] - norm),
+                                               rank_of(logits, sampler->vocab, id)};
+    }
+    return count;
+}

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/scheduler.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct scheduler {
+    struct scheduler_options options;
+    struct sequence **running; /* [max_sequences] in order of admission */
+    int32_t running_count;
+    struct sequence **waiting; /* [max_waiting + max_sequences] by rank; preempted ones come back */
+    int32_t waiting_count;
+    /* the step being built */
+    struct batch batch;
+    int32_t *tokens, *positions;            /* [max_batch_tokens] */
+    struct batch_sequence *batch_sequences; /* [max_sequences] */
+    struct sequence **batched;              /* [max_sequences] */
+    int32_t *logit_rows;                    /* [max_logit_rows] */
+};
+
+enum status scheduler_open(struct scheduler **out, const struct scheduler_options *options, struct error *err)
+{
+    *out = NULL;
+    CHECK(options->max_batch_tokens >= options->max_sequences);
+    struct scheduler *s = calloc(1, sizeof *s);
+    if (s) {
+        size_t sequences = (size_t)options->max_sequences, rows = (size_t)options->max_batch_tokens;
+        s->options = *options;
+        s->running = calloc(sequences, sizeof *s->running);
+        s->waiting = calloc((size_t)options->max_waiting + sequences, sizeof *s->waiting);
+        s->tokens = calloc(rows, sizeof *s->tokens);
+        s->positions = calloc(rows, sizeof *s->positions);
+        s->batch_sequences = calloc(sequences, sizeof *s->batch_sequences);
+        s->batched = calloc(sequences, sizeof *s->batched);
+        s->logit_rows = calloc((size_t)options->max_logit_rows, sizeof *s->logit_rows);
+    }
+    if (!s || !s->running || !s->waiting || !s->tokens || !s->positions || !s->batch_sequences ||
+        !s->batched || !s->logit_rows) {
+        scheduler_close(s);
+        return error_set(err, STATUS_NO_MEMORY, "no memory for the scheduler");
+    }
+    s->batch = (struct batch){.tokens = s->tokens,
+                              .positions = s->positions,
+                              .sequences = s->batch_sequences,
+                              .logit_rows = s->logit_rows};
+    *out = s;
+    return STATUS_OK;
+}
+
+void scheduler_close(struct scheduler *s)
+{
+    if (!s)
+        return;
+    for (int32_t i = 0; i < s->running_count; i++)
+        sequence_close(s->running[i]);
+    for (int32_t i = 0; i < s->waiting_count; i++)
+        sequence_close(s->waiting[i]);
+    free(s->logit_rows);
+    free(s->batched);
+    free(s->batch_sequences);
+    free(s->positions);
+    free(s->tokens);
+    free(s->waiting);
+    free(s->running);
+    free(s);
+}
+
+/* ---- queues ---- */
+
+static void insert_waiting(struct scheduler *s, struct sequence *sequence)
+{
+    int32_t at = s->waiting_count++;
+    for (; at > 0 && s->waiting[at - 1]->rank > sequence->rank; at--)
+        s->waiting[at] = s->waiting[at - 1];
+    s->waiting[at] = sequence;
+}
+
+static void remove_from(struct sequence **list, int32_t *count, const struct sequence *sequence)
+{
+    int32_t at = 0;
+    while (at < *count && list[at] != sequence)
+        at++;
+    CHECK(at < *count);
+    memmove(list + at, list + at + 1, (size_t)(--*count - at) * sizeof *list);
+}
+
+bool scheduler_add(struct scheduler *s, struct sequence *sequence)
+{
+    if (s->waiting_count >= s->options.max_waiting)
+        return false;
+    insert_waiting(s, sequence);
+    return true;
+}
+
+size_t scheduler_room(const struct scheduler *s)
+{
+    return s->waiting_count < s->options.max_waiting ? (size_t)(s->options.max_waiting - s->waiting_count)
+                                                     : 0;
+}
+
+/* Tail first, so that within a chain the leaf is evicted before its parent. */
+static void release_blocks(struct scheduler *s, struct sequence *sequence)
+{
+    while (sequence->block_count > 0)
+        block_pool_release(s->options.pool, sequence->table[--sequence->block_count]);
+    sequence->computed = 0;
+    sequence->stored = 0;
+}
+
+void scheduler_remove(struct scheduler *s, struct sequence *sequence)
+{
+    if (sequence->running)
+        remove_from(s->running, &s->running_count, sequence);
+    else
+        remove_from(s->waiting, &s->waiting_count, sequence);
+    release_blocks(s, sequence);
+    sequence->running = false;
+}
+
+bool scheduler_preempt_youngest(struct scheduler *s)
+{
+    for (int32_t i = s->running_count - 1; i >= 0; i--) {
+        struct sequence *sequence = s->running[i];
+        if (sequence->token_count == sequence->generated_at_start)
+            continue; /* made no progress yet: preempting it again could go on for ever */
+        scheduler_remove(s, sequence);
+        insert_waiting(s, sequence);
+        return true;
+    }
+    return false;
+}
+
+/* ---- admission ---- */
+
+/* Blocks of the prefix cache that can stand for the sequence's first ones; one token is left to compute. */
+static int32_t match_prefix(const struct scheduler *s, struct sequence *sequence)
+{
+    int32_t matched = 0;
+    if (sequence->wants_prompt_logprobs && sequence->next_prompt_logprob < sequence->prompt_tokens)
+        return 0;
+    while (matched < sequence->key_count &&
+           (uint32_t)((matched + 1) * s->options.block_tokens) < sequence->token_count) {
+        int32_t block = block_pool_find(s->options.pool, &sequence->keys[matched]);
+        if (block == BLOCK_NONE)
+            break;
+        sequence->table[matched++] = block;
+    }
+    return matched;
+}
+
+/* Is the block that comes after the matched ones being computed by a running sequence? */
+static bool computed_elsewhere(const struct scheduler *s, const struct sequence *sequence, int32_t matched)
+{
+    if (matched >= sequence->key_count ||
+        (uint32_t)((matched + 1) * s->options.block_tokens) >= sequence->token_count)
+        return false;
+    for (int32_t i = 0; i < s->running_count; i++) {
+        const struct sequence *other = s->running[i];
+        if (matched < other->key_count &&
+            other->computed < (uint32_t)((matched + 1) * s->options.block_tokens) &&
+            block_key_equal(&other->keys[matched], &sequence->keys[matched]))
+            return true;
+    }
+    return false;
+}
+
+int32_t scheduler_promised(const struct scheduler *s)
+{
+    int32_t promised = 0;
+    for (int32_t i = 0; i < s->running_count; i++)
+        promised += s->running[i]->max_blocks - s->running[i]->block_count;
+    return promised;
+}
+
+static bool fits(const struct scheduler *s, const struct sequence *sequence, int32_t matched)
+{
+    int32_t need = sequence->max_blocks - matched;
+    for (int32_t i = 0; i < matched; i++)
+        need += block_pool_references(s->options.pool, sequence->table[i]) == 0;
+    return need + scheduler_promised(s) <= block_pool_available(s->options.pool);
+}
+
+static void admit(struct scheduler *s, struct sequence *sequence, int32_t matched)
+{
+    for (int32_t i = 0; i < matched; i++)
+        block_pool_reference(s->options.pool, sequence->table[i]);
+    sequence->block_count = matched;
+    sequence->stored = matched;
+    sequence->computed = (uint32_t)(matched * s->options.block_tokens);
+    if (!sequence->ran_before)
+        sequence->cached_tokens =
+            sequence->computed < sequence->prompt_tokens ? sequence->computed : sequence->prompt_tokens;
+    sequence->ran_before = true;
+    sequence->running = true;
+    sequence->generated_at_start = sequence->token_count;
+    s->running[s->running_count++] = sequence;
+}
+
+/* ---- building the step ---- */
+
+static void grow_table(struct scheduler *s, struct sequence *sequence, uint32_t tokens)
+{
+    while ((uint32_t)(sequence->block_count * s->options.block_tokens) < tokens) {
+        int32_t block = block_pool_take(s->options.pool);
+        CHECK(block != BLOCK_NONE &&
+              sequence->block_count < sequence->max_blocks); /* admission reserved it */
+        sequence->table[sequence->block_count++] = block;
+    }
+}
+
+/* Logits rows that `rows` more tokens of the sequence ask for. */
+static bool wants_logits(const struct sequence *sequence, uint32_t position)
+{
+    if (position + 1 == sequence->token_count)
+        return sequence->max_tokens > sequence->prompt_tokens; /* something is to be sampled */
+    return sequence->wants_prompt_logprobs && position + 1 >= sequence->next_prompt_logprob &&
+           position + 1 < sequence->prompt_tokens;
+}
+
+static void add_rows(struct scheduler *s, struct sequence *sequence, uint32_t rows)
+{
+    struct batch *batch = &s->batch;
+    grow_table(s, sequence, sequence->computed + rows);
+    s->batch_sequences[batch->sequence_count] =
+        (struct batch_sequence){.first_row = batch->row_count,
+                                .rows = (int32_t)rows,
+                                .context_tokens = (int32_t)sequence->computed,
+                                .block_table = sequence->table};
+    s->batched[batch->sequence_count++] = sequence;
+    for (uint32_t i = 0; i < rows; i++) {
+        uint32_t position = sequence->computed + i;
+        if (wants_logits(sequence, position)) {
+            CHECK(batch->logit_count < s->options.max_logit_rows);
+            s->logit_rows[batch->logit_count++] = batch->row_count;
+        }
+        s->tokens[batch->row_count] = sequence->tokens[position];
+        s->positions[batch->row_count++] = (int32_t)position;
+    }
+    sequence->scheduled = rows;
+}
+
+/* Rows of a prompt that this step can take. */
+static uint32_t chunk_of(const struct scheduler *s, const struct sequence *sequence)
+{
+    uint32_t rows = sequence->token_count - sequence->computed;
+    uint32_t budget = (uint32_t)(s->options.max_batch_tokens - s->batch.row_count);
+    if (rows > (uint32_t)s->options.max_chunk_tokens)
+        rows = (uint32_t)s->options.max_chunk_tokens;
+    if (rows > budget)
+        rows = budget;
+    if (sequence->wants_prompt_logprobs) {
+        /* Every running sequence keeps one row of logits to itself. */
+        uint32_t spare = (uint32_t)(s->options.max_logit_rows - s->options.max_sequences);
+        uint32_t used = (uint32_t)s->batch.logit_count;
+        uint32_t limit = spare > used ? spare - used : 1;
+        if (rows > limit)
+            rows = limit;
+    }
+    return rows;
+}
+
+static void schedule_running(struct scheduler *s)
+{
+    for (int32_t i = 0; i < s->running_count; i++)
+        if (s->running[i]->token_count - s->running[i]->computed == 1)
+            add_rows(s, s->running[i], 1);
+    for (int32_t i = 0; i < s->running_count; i++) {
+        struct sequence *sequence = s->running[i];
+        if (sequence->scheduled > 0)
+            continue;
+        uint32_t rows = chunk_of(s, sequence);
+        if (rows > 0)
+            add_rows(s, sequence, rows);
+    }
+}
+
+/* In order of rank. One that does not fit stops the rest, so that it cannot be starved by smaller ones; one
+ * that waits for a neighbour's prefix is passed over. */
+static void schedule_waiting(struct scheduler *s)
+{
+    for (int32_t i = 0; i < s->waiting_count;) {
+        struct sequence *sequence = s->waiting[i];
+        if (s->running_count >= s->options.max_sequences || s->batch.row_count >= s->options.max_batch_tokens)
+            return;
+        int32_t matched = match_prefix(s, sequence);
+        if (computed_elsewhere(s, sequence, matched)) {
+            i++;
+            continue;
+        }
+        if (!fits(s, sequence, matched))
+            return;
+        remove_from(s->waiting, &s->waiting_count, sequence);
+        admit(s, sequence, matched);
+        uint32_t rows = chunk_of(s, sequence);
+        add_rows(s, sequence, rows);
+    }
+}
+
+const struct batch *scheduler_next(struct scheduler *s)
+{
+    s->batch.row_count = s->batch.sequence_count = s->batch.logit_count = 0;
+    for (int32_t i = 0; i < s->running_count; i++)
+        s->running[i]->scheduled = 0;
+    schedule_running(s);
+    schedule_waiting(s);
+    return &s->batch;
+}
+
+struct sequence *scheduler_batch_sequence(const struct scheduler *s, int32_t index)
+{
+    CHECK(index >= 0 && index < s->batch.sequence_count);
+    return s->batched[index];
+}
+
+struct sequence *scheduler_sequence(const struct scheduler *s, size_t index)
+{
+    if (index < (size_t)s->running_count)
+        return s->running[index];
+    index -= (size_t)s->running_count;
+    return index < (size_t)s->waiting_count ? s->waiting[index] : NULL;
+}
+
+int32_t scheduler_running(const struct scheduler *s)
+{
+    return s->running_count;
+}
+
+int32_t scheduler_waiting(const struct scheduler *s)
+{
+    return s->waiting_count;
+}
+
+void scheduler_check_invariants(const struct scheduler *s)
+{
+    int32_t referenced = 0;
+    block_pool_check_invariants(s->options.pool);
+    for (int32_t i = 0; i < s->running_count; i++) {
+        const struct sequence *sequence = s->running[i];
+        CHECK(sequence->running && sequence->block_count <= sequence->max_blocks);
+        CHECK(sequence->computed <= (uint32_t)(sequence->block_count * s->options.block_tokens));
+        CHECK(sequence->computed < sequence->token_count && sequence->stored <= sequence->block_count);
+        referenced += sequence->block_count;
+    }
+    for (int32_t i = 0; i < s->waiting_count; i++) {
+        CHECK(!s->waiting[i]->running && s->waiting[i]->block_count == 0);
+        CHECK(i == 0 || s->waiting[i - 1]->rank <= s->waiting[i]->rank);
+    }
+    int32_t references = 0;
+    for (int32_t i = 0; i < block_pool_size(s->options.pool); i++)
+        references += block_pool_references(s->options.pool, i);
+    CHECK(references == referenced);
+    CHECK(scheduler_promised(s) <= block_pool_available(s->options.pool));
+}

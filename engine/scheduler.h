@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// Continuous batching: chooses the rows of each step. Running sequences decode first, then prompts are
+// computed in chunks within the token budget, then waiting sequences are admitted in order of rank.
+//
+// Admission is zero-evict: a sequence starts only when the pool can hold everything it may become beside what
+// the running ones may become, so nothing is ever thrown out half done. A waiting sequence whose next block
+// is being computed by a running one waits for it: a shared prefix is computed once. Owner: the engine
+// thread. Everything is allocated at open.
+#ifndef ENGINE_SCHEDULER_H
+#define ENGINE_SCHEDULER_H
+
+#include "engine/batch.h"
+#include "engine/sequence.h"
+
+struct scheduler;
+
+struct scheduler_options {
+    int32_t max_sequences, max_batch_tokens, max_chunk_tokens, max_waiting, max_logit_rows, block_tokens;
+    struct block_pool *pool; /* borrowed */
+    bool prefix_cache;
+};
+
+MUST_CHECK enum status scheduler_open(struct scheduler **out, const struct scheduler_options *options,
+                                      struct error *err);
+void scheduler_close(struct scheduler *scheduler); /* closes the sequences it still has */
+
+/* Takes ownership. False: no room to wait. */
+bool scheduler_add(struct scheduler *scheduler, struct sequence *sequence);
+size_t scheduler_room(const struct scheduler *scheduler);
+/* Builds the next step; row_count 0 when there is nothing to do. Sequence i of the batch is
+ * scheduler_batch_sequence(i). */
+const struct batch *scheduler_next(struct scheduler *scheduler);
+struct sequence *scheduler_batch_sequence(const struct scheduler *scheduler, int32_t index);
+/* Ends a sequence, running or waiting: its blocks are released; the caller closes it. */
+void scheduler_remove(struct scheduler *scheduler, struct sequence *sequence);
+/* The youngest running sequence that has made progress goes back to waiting. False: there is none. */
+bool scheduler_preempt_youngest(struct scheduler *scheduler);
+/* Sequences by index: running first, then waiting. NULL past the end. */
+struct sequence *scheduler_sequence(const struct scheduler *scheduler, size_t index);
+int32_t scheduler_running(const struct scheduler *scheduler);
+int32_t scheduler_waiting(const struct scheduler *scheduler);
+int32_t
+scheduler_promised(const struct scheduler *scheduler); /* blocks that running sequences may still take */
+void scheduler_check_invariants(const struct scheduler *scheduler);
+
+#endif
