@@ -459,7 +459,7 @@ static enum status parse_one(struct hparams *out, const char *name, const char *
 enum status hparams_parse(struct hparams *out, const char *config, size_t config_bytes,
                           const char *generation, size_t generation_bytes, struct error *err)
 {
-    *out = (struct hparams){0};
+    memset(out, 0, sizeof *out); /* padding too: hparams may be compared in bytes */
     enum status status = parse_one(out, "config.json", config, config_bytes, read_config, err);
     if (status == STATUS_OK && generation)
         status = parse_one(out, "generation_config.json", generation, generation_bytes, read_generation, err);

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fork-join over pthreads. A round number starts a run and a second one each barrier; both are plain
+// atomics, waited for by a short spin and then a futex, so that a busy step pays nanoseconds and an idle
+// worker nothing. The caller is member 0; all state belongs to the team.
+#include "engine/kernels/thread_team.h"
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { SPINS = 4000 };
+
+struct member {
+    struct thread_team *team;
+    pthread_t thread;
+    int index;
+};
+
+struct thread_team {
+    int size;
+    void (*task)(void *context, int member, int members);
+    void *context;
+    _Atomic uint32_t run_round;     /* raised by the caller to start a run */
+    _Atomic uint32_t barrier_round; /* raised by the last member that arrives */
+    atomic_int arrived;
+    atomic_int next;
+    atomic_bool closing;
+    struct member *members; /* [size]; 0 is the caller and has no thread */
+};
+
+static void wait_past(_Atomic uint32_t *word, uint32_t seen)
+{
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load_explicit(word, memory_order_acquire) != seen)
+            return;
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+    while (atomic_load_explicit(word, memory_order_acquire) == seen)
+        syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+}
+
+static void raise_round(_Atomic uint32_t *word)
+{
+    atomic_fetch_add_explicit(word, 1, memory_order_release);
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+void thread_team_barrier(struct thread_team *team)
+{
+    uint32_t seen = atomic_load_explicit(&team->barrier_round, memory_order_acquire);
+    if (atomic_fetch_add(&team->arrived, 1) + 1 < team->size) {
+        wait_past(&team->barrier_round, seen);
+        return;
+    }
+    atomic_store(&team->arrived, 0);
+    atomic_store(&team->next, 0);
+    if (team->size > 1)
+        raise_round(&team->barrier_round);
+}
+
+static void *member_main(void *argument)
+{
+    struct member *member = argument;
+    struct thread_team *team = member->team;
+    for (uint32_t round = 0;; round++) {
+        wait_past(&team->run_round, round);
+        if (atomic_load(&team->closing))
+            return NULL;
+        team->task(team->context, member->index, team->size);
+        thread_team_barrier(team);
+    }
+}
+
+enum status thread_team_open(struct thread_team **out, int threads, struct error *err)
+{
+    *out = NULL;
+    struct thread_team *team = calloc(1, sizeof *team);
+    struct member *members = team ? calloc((size_t)threads, sizeof *members) : NULL;
+    if (!members) {
+        free(team);
+        return error_set(err, STATUS_NO_MEMORY, "no memory for %d threads", threads);
+    }
+    team->members = members;
+    for (team->size = 1; team->size < threads; team->size++) {
+        struct member *member = &members[team->size];
+        *member = (struct member){.team = team, .index = team->size};
+        if (pthread_create(&member->thread, NULL, member_main, member) != 0) {
+            thread_team_close(team);
+            return error_set(err, STATUS_NO_MEMORY, "cannot start %d threads; lower engine.threads", threads);
+        }
+    }
+    *out = team;
+    return STATUS_OK;
+}
+
+void thread_team_close(struct thread_team *team)
+{
+    if (!team)
+        return;
+    atomic_store(&team->closing, true);
+    raise_round(&team->run_round);
+    for (int i = 1; i < team->size; i++)
+        pthread_join(team->members[i].thread, NULL);
+    free(team->members);
+    free(team);
+}
+
+int thread_team_size(const struct thread_team *team)
+{
+    return team->size;
+}
+
+void thread_team_run(struct thread_team *team, void (*task)(void *context, int member, int members),
+                     void *context)
+{
+    team->task = task;
+    team->context = context;
+    atomic_store(&team->next, 0);
+    if (team->size > 1)
+        raise_round(&team->run_round);
+    task(context, 0, team->size);
+    thread_team_barrier(team);
+}
+
+int thread_team_next(struct thread_team *team)
+{
+    return atomic_fetch_add_explicit(&team->next, 1, memory_order_relaxed);
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// The reproducibility promise, in bytes: the logits of a position depend on its token prefix alone, whatever
+// the chunking, the neighbours in the batch, the blocks and the number of threads; for every kernel set and
+// weight format of this machine, and both KV formats.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/support/model_runner.h"
+
+enum { SEQUENCES = 7, LENGTH = 75, VOCAB = 288 };
+
+static const char *const models[] = {"llama-llama3", "mistral", "qwen2", "qwen3"};
+static const char *const sets[] = {"generic", "openblas", "avx2", "avx512"};
+static const char *const weight_formats[] = {"f32", "bf16", "int8", "int4"};
+static const char *const kv_formats[] = {"f32", "bf16"};
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+static int32_t prompts[SEQUENCES][LENGTH];
+static float expected[SEQUENCES][LENGTH][VOCAB]; /* each prompt alone, one token at a time, one thread */
+static float logits[RUNNER_MAX_ROWS][VOCAB];
+
+struct variant {
+    const char *model, *set, *weight_format, *kv_format;
+};
+
+static void open_variant(struct model_runner *runner, struct runner_sequence sequences[SEQUENCES],
+                         const struct variant *variant, int threads)
+{
+    model_runner_open(runner, variant->model, variant->set, variant->weight_format, variant->kv_format,
+                      threads);
+    for (int i = 0; i < SEQUENCES; i++)
+        model_runner_sequence(runner, &sequences[i], prompts[i], LENGTH);
+}
+
+static void compute_expected(const struct variant *variant)
+{
+    struct model_runner runner;
+    struct runner_sequence sequences[SEQUENCES];
+    open_variant(&runner, sequences, variant, 1);
+    const int32_t one = 1;
+    for (int i = 0; i < SEQUENCES; i++)
+        for (int position = 0; position < LENGTH; position++) {
+            struct runner_sequence *sequence = &sequences[i];
+            model_runner_step(&runner, &sequence, &one, 1, expected[i][position]);
+        }
+    model_runner_close(&runner);
+}
+
+static void compare_rows(const struct variant *variant, int sequence, int32_t position, int32_t rows,
+                         const float *actual)
+{
+    for (int32_t row = 0; row < rows; row++)
+        if (memcmp(actual + row * VOCAB, expected[sequence][position + row], sizeof expected[0][0]) != 0)
+            fail_msg("%s %s weights %s kv %s: sequence %d position %d has other bytes", variant->model,
+                     variant->set, variant->weight_format, variant->kv_format, sequence, position + row);
+}
+
+/* Every sequence alone, in chunks. */
+static void check_chunks(const struct variant *variant, int32_t chunk, int threads)
+{
+    struct model_runner runner;
+    struct runner_sequence sequences[SEQUENCES];
+    open_variant(&runner, sequences, variant, threads);
+    for (int i = 0; i < SEQUENCES; i++)
+        for (int32_t position = 0, rows; position < LENGTH; position += rows) {
+            struct runner_sequence *sequence = &sequences[i];
+            rows = LENGTH - position < chunk ? LENGTH - position : chunk;
+            model_runner_step(&runner, &sequence, &rows, 1, logits[0]);
+            compare_rows(variant, i, position, rows, logits[0]);
+        }
+    model_runner_close(&runner);
+}
+
+/* All sequences in one batch, each with its own pace, so that prefill and decode rows stand side by side. */
+static void check_batch(const struct variant *variant, int threads)
+{
+    static const int32_t paces[SEQUENCES] = {1, 75, 3, 16, 1, 33, 7};
+    struct model_runner runner;
+    struct runner_sequence sequences[SEQUENCES];
+    open_variant(&runner, sequences, variant, threads);
+    for (;;) {
+        struct runner_sequence *parts[SEQUENCES];
+        int32_t rows[SEQUENCES], count = 0, row = 0;
+        for (int i = 0; i < SEQUENCES; i++) {
+            int32_t left = LENGTH - sequences[i].context_tokens;
+            if (left == 0)
+                continue;
+            parts[count] = &sequences[i];
+            rows[count++] = paces[i] < left ? paces[i] : left;
+        }
+        if (count == 0)
+            break;
+        model_runner_step(&runner, parts, rows, count, logits[0]);
+        for (int32_t i = 0; i < count; row += rows[i++])
+            compare_rows(variant, (int)(parts[i] - sequences), parts[i]->context_tokens - rows[i], rows[i],
+                         logits[row]);
+    }
+    model_runner_close(&runner);
+}
+
+static void check_variant(const struct variant *variant)
+{
+    compute_expected(variant);
+    check_chunks(variant, 16, 1);
+    check_chunks(variant, 333, 2);
+    check_batch(variant, 1);
+    check_batch(variant, 2);
+    check_batch(variant, 3);
+}
+
+static void logits_are_a_function_of_the_prefix(void **state)
+{
+    (void)state;
+    for (size_t set = 0; set < COUNT(sets); set++)
+        for (size_t format = 0; format < COUNT(weight_formats); format++) {
+            const struct kernels *kernels = kernels_find(sets[set]);
+            if (!kernels || !kernels->has_format((enum weight_format)format)) {
+                print_message("kernel set %s, weights %s: not on this machine\n", sets[set],
+                              weight_formats[format]);
+                continue;
+            }
+            for (size_t model = 0; model < COUNT(models); model++)
+                for (size_t kv = 0; kv < COUNT(kv_formats); kv++)
+                    check_variant(
+                        &(struct variant){models[model], sets[set], weight_formats[format], kv_formats[kv]});
+        }
+}
+
+/* Asking for fewer logits changes none of them, and asking for none still fills the cache. */
+static void asking_for_fewer_logits_changes_none(void **state)
+{
+    (void)state;
+    const struct variant variant = {"qwen3", "generic", "f32", "f32"};
+    struct model_runner runner;
+    struct runner_sequence sequences[SEQUENCES];
+    compute_expected(&variant);
+    open_variant(&runner, sequences, &variant, 2);
+    int32_t positions[LENGTH], wanted[] = {3, 30, 70}, last = 0;
+    for (int32_t i = 0; i < LENGTH; i++)
+        positions[i] = i;
+    struct batch_sequence part = {.rows = LENGTH, .block_table = sequences[0].block_table};
+    struct batch batch = {.row_count = LENGTH,
+                          .tokens = prompts[0],
+                          .positions = positions,
+                          .sequence_count = 1,
+                          .sequences = &part,
+                          .logit_count = 3,
+                          .logit_rows = wanted};
+    model_forward(runner.model, runner.kv, &batch, logits[0]);
+    for (int i = 0; i < 3; i++)
+        assert_memory_equal(logits[i], expected[0][wanted[i]], sizeof expected[0][0]);
+    part = (struct batch_sequence){.rows = LENGTH - 1, .block_table = sequences[1].block_table};
+    batch.tokens = prompts[1], batch.row_count = LENGTH - 1, batch.logit_count = 0;
+    model_forward(runner.model, runner.kv, &batch, NULL);
+    part.context_tokens = LENGTH - 1, part.rows = 1;
+    batch.tokens = &prompts[1][LENGTH - 1], batch.positions = &positions[LENGTH - 1], batch.row_count = 1;
+    batch.logit_count = 1, batch.logit_rows = &last;
+    model_forward(runner.model, runner.kv, &batch, logits[0]);
+    assert_memory_equal(logits[0], expected[1][LENGTH - 1], sizeof expected[0][0]);
+    model_runner_close(&runner);
+}
+
+int main(void)
+{
+    for (int i = 0; i < SEQUENCES * LENGTH; i++)
+        prompts[i / LENGTH][i % LENGTH] = (i * 7919 + i / LENGTH * 31 + 5) % VOCAB;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(logits_are_a_function_of_the_prefix),
+        cmocka_unit_test(asking_for_fewer_logits_changes_none),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
