@@ -208,7 +208,8 @@ static enum status map_file(struct shard *shard, const char *model_dir, struct e
     if (!regular)
         return error_set(err, STATUS_INVALID, "not a file, or empty");
     if (mapping == MAP_FAILED)
-        return error_set(err, STATUS_IO, "cannot be mapped: %s", strerror(errno));
+        return error_set(err, errno == ENOMEM ? STATUS_NO_MEMORY : STATUS_IO, "cannot be mapped: %s",
+                         strerror(errno));
     shard->mapping = mapping;
     shard->mapping_bytes = (size_t)stat.st_size;
     return STATUS_OK;

@@ -177,9 +177,9 @@ static void widen_vector(struct loader *loader, const struct piece *piece, const
     *piece->vector = vector;
 }
 
-static void report_progress(struct loader *loader, const struct tensor *tensor)
+static void report_progress(struct loader *loader, uint64_t bytes)
 {
-    loader->done_bytes += tensor->bytes;
+    loader->done_bytes += bytes;
     if (loader->source->progress)
         loader->source->progress(loader->source->progress_context, loader->done_bytes, loader->total_bytes);
 }
@@ -198,7 +198,7 @@ static enum status load_piece(struct loader *loader, const struct piece *piece, 
         widen_vector(loader, piece, tensor);
     loader->at += piece_bytes(piece, loader->source->kernels, loader->source->format);
     safetensors_drop_pages(loader->source->checkpoint, tensor);
-    report_progress(loader, tensor);
+    report_progress(loader, tensor->bytes);
     return STATUS_OK;
 }
 
@@ -232,6 +232,7 @@ static enum status load_ends(struct weights *out, struct loader *loader, struct 
     if (h->tied_embeddings)
         return load_piece(loader, &head, embedding, err);
     hash_tensor(loader, out->embedding);
+    report_progress(loader, out->embedding->bytes);
     return load_piece(loader, &head, "lm_head.weight", err);
 }
 
@@ -258,7 +259,10 @@ enum status weights_load(struct weights *out, const struct weights_source *sourc
         if (status != STATUS_OK)
             return status;
     }
-    return load_ends(out, &loader, err);
+    enum status status = load_ends(out, &loader, err);
+    if (status == STATUS_OK && loader.done_bytes < loader.total_bytes)
+        report_progress(&loader, loader.total_bytes - loader.done_bytes); /* tensors that no layer uses */
+    return status;
 }
 
 void weights_release(struct weights *weights)
