@@ -91,6 +91,12 @@ static size_t weight_bytes(enum weight_format format, int32_t n, int32_t k)
 static void weight_pack(struct weight *w, const void *src, enum dtype dtype, int32_t n_begin, int32_t n_end)
 {
     size_t begin = (size_t)n_begin * (size_t)w->k, end = (size_t)n_end * (size_t)w->k;
+    if (dtype == (w->format == WEIGHT_F32 ? DTYPE_F32 : DTYPE_BF16)) {
+        size_t element_bytes = dtype_bytes(dtype);
+        memcpy((uint8_t *)w->data + begin * element_bytes, (const uint8_t *)src + begin * element_bytes,
+               (end - begin) * element_bytes);
+        return;
+    }
     if (w->format == WEIGHT_F32) {
         float *data = w->data;
         for (size_t i = begin; i < end; i++)

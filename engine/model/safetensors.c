@@ -433,18 +433,17 @@ const struct tensor *safetensors_tensor(const struct safetensors *safetensors, s
     return safetensors->tensors[index];
 }
 
-void safetensors_drop_pages(const struct safetensors *safetensors, const struct tensor *tensor)
+void safetensors_drop_pages(const struct safetensors *safetensors, const uint8_t *data, size_t bytes)
 {
     size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
     for (size_t i = 0; i < safetensors->shard_count; i++) {
         const struct shard *shard = &safetensors->shards[i];
-        if (!shard->mapping || tensor->data < shard->mapping ||
-            tensor->data >= shard->mapping + shard->mapping_bytes)
+        if (!shard->mapping || data < shard->mapping || data >= shard->mapping + shard->mapping_bytes)
             continue;
-        /* Whole pages inside the tensor; its neighbours' bytes stay. */
-        size_t begin = ((size_t)(tensor->data - shard->mapping) + page_bytes - 1) / page_bytes * page_bytes;
-        size_t end =
-            (size_t)(tensor->data - shard->mapping + (ptrdiff_t)tensor->bytes) / page_bytes * page_bytes;
+        /* Only whole pages: the bytes beside may be in use. */
+        size_t offset = (size_t)(data - shard->mapping);
+        size_t begin = (offset + page_bytes - 1) / page_bytes * page_bytes;
+        size_t end = (offset + bytes) / page_bytes * page_bytes;
         if (end > begin)
             madvise(shard->mapping + begin, end - begin, MADV_DONTNEED);
     }

@@ -40,7 +40,8 @@ void safetensors_close(struct safetensors *safetensors);
 const struct tensor *safetensors_find(const struct safetensors *safetensors, const char *name);
 size_t safetensors_count(const struct safetensors *safetensors);
 const struct tensor *safetensors_tensor(const struct safetensors *safetensors, size_t index); /* by name */
-/* The pages of this tensor will not be read soon: the system may drop them (the file still has them). */
-void safetensors_drop_pages(const struct safetensors *safetensors, const struct tensor *tensor);
+/* These bytes of a tensor will not be read soon: the system may drop their pages (the file still has them).
+ */
+void safetensors_drop_pages(const struct safetensors *safetensors, const uint8_t *data, size_t bytes);
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One list of a layer's tensors serves planning, checking and loading. Packing goes straight from the mapped
-// file into place, a tensor at a time, and the file's pages are dropped after use: peak memory is the packed
-// weights and one tensor.
+// file into place, a slice at a time, and the file's pages are dropped after use: peak memory is the packed
+// weights and one slice.
 #include "engine/model/weights.h"
 
 #include <inttypes.h>
@@ -13,8 +13,9 @@
 #include "engine/kernels/dtype.h"
 #include "engine/kernels/huge_memory.h"
 
-#define CHUNK_BYTES ((size_t)4 << 20) /* hashed by one thread; part of the fingerprint's definition */
-enum { MAX_PIECES = 18, CHUNKS_PER_ROUND = 64, ALIGNMENT_BYTES = 64, NAME_BYTES = 96 };
+#define CHUNK_BYTES ((size_t)1 << 20) /* hashed by one thread; part of the fingerprint's definition */
+#define SLICE_BYTES ((size_t)32 << 20)
+enum { MAX_PIECES = 18, CHUNKS_PER_ROUND = 32, ALIGNMENT_BYTES = 64, NAME_BYTES = 96 };
 
 /* One tensor of a layer and where it goes: a matrix [n][k], or a vector [n] when k is 0. */
 struct piece {
@@ -140,6 +141,9 @@ static void hash_tensor(const struct loader *loader, const struct tensor *tensor
                                    .count = (int)(left < CHUNKS_PER_ROUND ? left : CHUNKS_PER_ROUND)};
         thread_team_run(loader->source->team, hash_chunks, &round);
         sha256_update(loader->sha, round.digests, (size_t)round.count * SHA256_BYTES);
+        size_t begin = chunk * CHUNK_BYTES, end = begin + (size_t)round.count * CHUNK_BYTES;
+        end = end < tensor->bytes ? end : tensor->bytes;
+        safetensors_drop_pages(loader->source->checkpoint, tensor->data + begin, end - begin);
     }
 }
 
@@ -147,26 +151,36 @@ struct packing {
     const struct kernels *kernels;
     struct weight *matrix;
     const struct tensor *tensor;
+    int32_t begin, end; /* rows of this slice */
 };
 
 /* Each member packs a run of whole granules. */
 static void pack_range(void *context, int member, int members)
 {
-    const struct packing *packing = context;
-    int32_t granule = packing->kernels->n_granule, n = packing->matrix->n;
-    int64_t granules = (n + (int64_t)granule - 1) / granule;
-    int64_t begin = granules * member / members * granule, end = granules * (member + 1) / members * granule;
+    const struct packing *p = context;
+    int32_t granule = p->kernels->n_granule;
+    int64_t granules = (p->end - p->begin + (int64_t)granule - 1) / granule;
+    int64_t begin = p->begin + granules * member / members * granule;
+    int64_t end = p->begin + granules * (member + 1) / members * granule;
     if (begin < end)
-        packing->kernels->weight_pack(packing->matrix, packing->tensor->data, packing->tensor->dtype,
-                                      (int32_t)begin, (int32_t)(end < n ? end : n));
+        p->kernels->weight_pack(p->matrix, p->tensor->data, p->tensor->dtype, (int32_t)begin,
+                                (int32_t)(end < p->end ? end : p->end));
 }
 
 static void pack_matrix(struct loader *loader, const struct piece *piece, const struct tensor *tensor)
 {
+    const struct kernels *kernels = loader->source->kernels;
     *piece->matrix =
         (struct weight){.format = loader->source->format, .n = piece->n, .k = piece->k, .data = loader->at};
-    struct packing packing = {loader->source->kernels, piece->matrix, tensor};
-    thread_team_run(loader->source->team, pack_range, &packing);
+    const size_t row_bytes = (size_t)piece->k * dtype_bytes(tensor->dtype);
+    const int64_t rows = ((int64_t)(SLICE_BYTES / row_bytes) / kernels->n_granule + 1) * kernels->n_granule;
+    for (int64_t begin = 0; begin < piece->n; begin += rows) {
+        int64_t end = begin + rows < piece->n ? begin + rows : piece->n;
+        struct packing packing = {kernels, piece->matrix, tensor, (int32_t)begin, (int32_t)end};
+        thread_team_run(loader->source->team, pack_range, &packing);
+        safetensors_drop_pages(loader->source->checkpoint, tensor->data + (size_t)begin * row_bytes,
+                               (size_t)(end - begin) * row_bytes);
+    }
 }
 
 static void widen_vector(struct loader *loader, const struct piece *piece, const struct tensor *tensor)
@@ -197,7 +211,6 @@ static enum status load_piece(struct loader *loader, const struct piece *piece, 
     else
         widen_vector(loader, piece, tensor);
     loader->at += piece_bytes(piece, loader->source->kernels, loader->source->format);
-    safetensors_drop_pages(loader->source->checkpoint, tensor);
     report_progress(loader, tensor->bytes);
     return STATUS_OK;
 }
