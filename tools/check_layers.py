@@ -27,8 +27,8 @@ HOMES = {
     "pcre2.h": ["engine/text/pretokenizer.c"],
     "utf8proc.h": ["engine/text/unicode.c"],
     "hiredis/*": ["kvtier/redis_connection.c"],
-    "librdkafka/*": ["worker/kafka_client.c", "worker/intake/job_source.c", "worker/emit/result_sink.c",
-                     "worker/cli/verb_broker.c"],
+    "librdkafka/*": ["worker/kafka_client.h", "worker/intake/job_source.c", "worker/emit/result_sink.c",
+                     "worker/cli/*.c"],
     "zmq.h": ["worker/emit/token_stream.c", "worker/cli/stream_client.c"],
     "microhttpd.h": ["worker/health.c"],
 }

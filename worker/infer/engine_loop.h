@@ -18,6 +18,7 @@ struct engine_command {
     enum status reason;  /* CANCEL: STATUS_CANCELLED or STATUS_EXPIRED */
 };
 
+/* A job's items: ACCEPTED first; then REFUSED, or tokens and one FINISHED per choice of each prompt. */
 enum engine_report_item_type {
     REPORT_ACCEPTED,
     REPORT_REFUSED,
@@ -29,10 +30,11 @@ enum engine_report_item_type {
 struct engine_report_item {
     enum engine_report_item_type type;
     uint64_t job_handle;
-    struct job *job;           /* ACCEPTED, REFUSED: ownership passes to the receiver (emit) */
+    struct job *job;           /* ACCEPTED: ownership passes to the receiver (emit) */
     uint32_t prompt_index;     /* which prompt of the job */
     struct engine_event event; /* TOKEN.. FINISHED; event.top points into the report */
     struct error error;        /* REFUSED */
+    uint32_t tier_tokens;      /* FINISHED: prompt tokens whose blocks came from the KV tier */
 };
 
 struct engine_report {
@@ -45,10 +47,13 @@ struct engine_report {
 void engine_report_free(struct engine_report *report); /* jobs inside are not freed */
 
 struct engine_loop;
+struct kv_bridge; /* worker/infer/kv_bridge.h */
 
 struct engine_loop_options {
     struct engine *engine; /* owned by the loop's thread while it runs */
     struct channel *in, *out;
+    struct kv_bridge *bridge; /* NULL: no KV tier */
+    size_t max_choices; /* choices of all jobs in the engine at once; at most engine_options.max_waiting */
 };
 
 MUST_CHECK enum status engine_loop_start(struct engine_loop **out, const struct engine_loop_options *options,

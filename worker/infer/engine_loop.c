@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: Apache-2.0
+// DESIGN: a job becomes one engine request per prompt. The loop keeps the number of choices in the engine
+// within max_choices, so the engine's waiting list is never full and a taken command can always be carried
+// out; a job that does not fit yet waits as `next`, and everything behind it in the channel: that is the
+// back-pressure.
+#include "worker/infer/engine_loop.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/monotime.h"
+#include "worker/infer/kv_bridge.h"
+
+enum { HELD_WAIT_MS = 2, FIRST_ITEMS = 64 };
+
+struct live_job {
+    uint64_t handle;
+    const struct job *job; /* owned by the receiver of the reports, alive until the job's last one */
+    size_t open_requests;
+    bool refused;
+    struct error error;
+};
+
+struct live_request { /* a prompt in the engine or held by the bridge; its index is the engine's request id */
+    struct live_job *owner; /* NULL: free slot */
+    uint32_t prompt_index, open_choices, tier_tokens;
+    bool held, cancelled;
+};
+
+struct stats_cell { /* struct engine_stats, readable from any thread */
+    _Atomic int32_t running, waiting, blocks_total, blocks_used, blocks_cached;
+    _Atomic uint64_t steps, prompt_tokens, generated_tokens, cached_tokens, preemptions, queries, hits;
+};
+
+struct engine_loop {
+    struct engine_loop_options options;
+    pthread_t thread;
+    struct live_request *requests; /* [max_choices] */
+    size_t open_choices;
+    struct engine_command *next;  /* taken from `in`, not fitting yet */
+    struct engine_report *report; /* being built */
+    size_t item_capacity, logprob_count, logprob_capacity;
+    uint64_t prompt_tokens_before;
+    struct stats_cell stats;
+};
+
+/* ---- reports ---- */
+
+void engine_report_free(struct engine_report *report)
+{
+    if (!report)
+        return;
+    free(report->logprobs);
+    free(report->items);
+    free(report);
+}
+
+static struct engine_report_item *add_item(struct engine_loop *loop, enum engine_report_item_type type,
+                                           const struct live_job *owner)
+{
+    if (!loop->report) {
+        loop->report = calloc(1, sizeof *loop->report);
+        loop->item_capacity = loop->logprob_count = loop->logprob_capacity = 0;
+    }
+    if (loop->report && loop->report->count == loop->item_capacity) {
+        size_t capacity = loop->item_capacity ? loop->item_capacity * 2 : FIRST_ITEMS;
+        struct engine_report_item *items = realloc(loop->report->items, capacity * sizeof *items);
+        CHECK(items != NULL); /* an answer would be lost; the jobs are taken again after the restart */
+        loop->report->items = items;
+        loop->item_capacity = capacity;
+    }
+    CHECK(loop->report != NULL);
+    struct engine_report_item *item = &loop->report->items[loop->report->count++];
+    memset(item, 0, sizeof *item);
+    item->type = type;
+    item->job_handle = owner->handle;
+    return item;
+}
+
+/* The top list is copied; items hold its index until the report is complete, because the storage may move. */
+static void copy_logprobs(struct engine_loop *loop, struct engine_report_item *item)
+{
+    size_t count = item->event.top_count;
+    struct engine_report *report = loop->report;
+    if (count == 0)
+        return;
+    if (loop->logprob_count + count > loop->logprob_capacity) {
+        size_t capacity = (loop->logprob_count + count) * 2;
+        struct engine_logprob *logprobs = realloc(report->logprobs, capacity * sizeof *logprobs);
+        CHECK(logprobs != NULL);
+        report->logprobs = logprobs;
+        loop->logprob_capacity = capacity;
+    }
+    memcpy(report->logprobs + loop->logprob_count, item->event.top, count * sizeof *item->event.top);
+    loop->logprob_count += count;
+}
+
+static void send_report(struct engine_loop *loop)
+{
+    struct engine_report *report = loop->report;
+    if (!report)
+        return;
+    size_t at = 0;
+    for (size_t i = 0; i < report->count; i++)
+        if (report->items[i].event.top_count > 0) {
+            report->items[i].event.top = report->logprobs + at;
+            at += report->items[i].event.top_count;
+        }
+    report->step_end_ns = monotime_ns();
+    loop->report = NULL;
+    if (!channel_send(loop->options.out, report, -1)) /* waits for room: the emit stage sets the pace */
+        engine_report_free(report);
+}
+
+/* ---- jobs ---- */
+
+static void end_request(struct engine_loop *loop, struct live_request *request)
+{
+    struct live_job *owner = request->owner;
+    *request = (struct live_request){0};
+    if (--owner->open_requests > 0)
+        return;
+    if (owner->refused) {
+        add_item(loop, REPORT_REFUSED, owner)->error = owner->error;
+    }
+    free(owner);
+}
+
+static struct live_request *free_slot(struct engine_loop *loop)
+{
+    for (size_t i = 0; i < loop->options.max_choices; i++)
+        if (!loop->requests[i].owner)
+            return &loop->requests[i];
+    UNREACHABLE(); /* every request has a choice, and choices are counted */
+}
+
+static struct engine_request describe(const struct engine_loop *loop, const struct live_request *request,
+                                      const struct job *job)
+{
+    const struct job_prompt *prompt = &job->prompts[request->prompt_index];
+    return (struct engine_request){.id = (uint64_t)(request - loop->requests),
+                                   .prompt = prompt->tokens,
+                                   .prompt_tokens = prompt->count,
+                                   .sampling = &job->sampling,
+                                   .priority = job->priority,
+                                   .salt = job->salt,
+                                   .salt_bytes = job->salt_bytes};
+}
+
+/* The job's other requests end too; when all have, the refusal is reported. */
+static void refuse(struct engine_loop *loop, struct live_job *owner, const struct error *error)
+{
+    if (!owner->refused)
+        owner->error = *error;
+    owner->refused = true;
+    for (size_t i = 0; i < loop->options.max_choices; i++)
+        if (loop->requests[i].owner == owner) {
+            loop->requests[i].cancelled = true;
+            engine_cancel(loop->options.engine, i);
+        }
+}
+
+static void submit(struct engine_loop *loop, struct live_request *request, const struct job *job)
+{
+    struct error err = {0};
+    struct engine_request described = describe(loop, request, job);
+    struct live_job *owner = request->owner;
+    if (engine_submit(loop->options.engine, &described, &err) == STATUS_OK)
+        return;
+    loop->open_choices -= request->open_choices;
+    if (owner->open_requests > 1)
+        refuse(loop, owner, &err);
+    else
+        owner->error = owner->refused ? owner->error : err;
+    owner->refused = true;
+    end_request(loop, request);
+}
+
+/* Accepted is said before anything else of a job: the receiver owns it from then on. */
+static void start_job(struct engine_loop *loop, struct job *job, uint64_t handle)
+{
+    struct live_job *owner = calloc(1, sizeof *owner);
+    CHECK(owner != NULL);
+    owner->handle = handle;
+    owner->job = job;
+    owner->open_requests = job->prompt_count;
+    add_item(loop, REPORT_ACCEPTED, owner)->job = job;
+    size_t prompts = job->prompt_count;
+    for (size_t i = 0; i < prompts; i++) { /* all slots first: a refusal must find them */
+        struct live_request *request = free_slot(loop);
+        *request = (struct live_request){
+            .owner = owner, .prompt_index = (uint32_t)i, .open_choices = job->sampling.n};
+        loop->open_choices += job->sampling.n;
+    }
+    for (size_t i = 0, left = prompts; i < loop->options.max_choices && left > 0; i++) {
+        struct live_request *request = &loop->requests[i];
+        if (request->owner != owner)
+            continue;
+        left--;
+        struct engine_request described = describe(loop, request, job);
+        request->held = loop->options.bridge && kv_bridge_hold(loop->options.bridge, &described, request);
+        if (!request->held)
+            submit(loop, request, job);
+    }
+}
+
+static void cancel_job(struct engine_loop *loop, uint64_t handle)
+{
+    for (size_t i = 0; i < loop->options.max_choices; i++)
+        if (loop->requests[i].owner && loop->requests[i].owner->handle == handle) {
+            loop->requests[i].cancelled = true;
+            engine_cancel(loop->options.engine, i);
+        }
+}
+
+static size_t choices_of(const struct job *job)
+{
+    return job->prompt_count * job->sampling.n;
+}
+
+static void refuse_at_once(struct engine_loop *loop, struct engine_command *command)
+{
+    struct live_job owner = {.handle = command->job_handle};
+    add_item(loop, REPORT_ACCEPTED, &owner)->job = command->job;
+    error_set(&add_item(loop, REPORT_REFUSED, &owner)->error, STATUS_INVALID,
+              "prompts times n is %zu, over the engine's limit of %zu choices", choices_of(command->job),
+              loop->options.max_choices);
+}
+
+/* Carries out loop->next when there is room. False: it has to wait. */
+static bool carry_out(struct engine_loop *loop)
+{
+    struct engine_command *command = loop->next;
+    if (command->type == ENGINE_COMMAND_CANCEL) {
+        cancel_job(loop, command->job_handle);
+    } else if (choices_of(command->job) > loop->options.max_choices) {
+        refuse_at_once(loop, command);
+    } else {
+        if (loop->open_choices + choices_of(command->job) > loop->options.max_choices)
+            return false;
+        start_job(loop, command->job, command->job_handle);
+    }
+    free(command);
+    loop->next = NULL;
+    return true;
+}
+
+static void take_commands(struct engine_loop *loop)
+{
+    for (;;) {
+        bool idle = engine_idle(loop->options.engine) && !loop->report && !loop->next;
+        bool held = loop->options.bridge && kv_bridge_held(loop->options.bridge) > 0;
+        if (!loop->next)
+            loop->next = channel_receive(loop->options.in, !idle ? 0 : held ? HELD_WAIT_MS : -1);
+        if (!loop->next || !carry_out(loop))
+            return;
+    }
+}
+
+/* ---- held requests ---- */
+
+static void end_held(struct engine_loop *loop, struct live_request *request)
+{
+    for (uint32_t choice = 0; choice < request->open_choices && !request->owner->refused; choice++) {
+        struct engine_report_item *item = add_item(loop, REPORT_FINISHED, request->owner);
+        item->prompt_index = request->prompt_index;
+        item->event = (struct engine_event){.type = ENGINE_EVENT_FINISHED,
+                                            .choice = choice,
+                                            .stop_token = -1,
+                                            .stop_string = -1,
+                                            .finish = ENGINE_FINISH_CANCELLED};
+    }
+    loop->open_choices -= request->open_choices;
+    end_request(loop, request);
+}
+
+static void take_loaded(struct engine_loop *loop)
+{
+    struct kv_bridge_ready ready;
+    while (loop->options.bridge && kv_bridge_receive(loop->options.bridge, 0, &ready)) {
+        struct live_request *request = ready.context;
+        request->held = false;
+        request->tier_tokens = ready.tier_tokens;
+        if (request->cancelled)
+            end_held(loop, request);
+        else
+            submit(loop, request, request->owner->job);
+    }
+}
+
+/* ---- steps ---- */
+
+static void take_event(struct engine_loop *loop, const struct engine_event *event)
+{
+    if (event->type == ENGINE_EVENT_BLOCK_STORED || event->type == ENGINE_EVENT_BLOCK_EVICTED)
+        return;
+    struct live_request *request = &loop->requests[event->request_id];
+    CHECK(request->owner != NULL);
+    if (!request->owner->refused) {
+        enum engine_report_item_type type = event->type == ENGINE_EVENT_TOKEN          ? REPORT_TOKEN
+                                            : event->type == ENGINE_EVENT_PROMPT_TOKEN ? REPORT_PROMPT_TOKEN
+                                                                                       : REPORT_FINISHED;
+        struct engine_report_item *item = add_item(loop, type, request->owner);
+        item->prompt_index = request->prompt_index;
+        item->event = *event;
+        item->tier_tokens =
+            event->cached_tokens < request->tier_tokens ? event->cached_tokens : request->tier_tokens;
+        copy_logprobs(loop, item);
+    }
+    if (event->type != ENGINE_EVENT_FINISHED)
+        return;
+    loop->open_choices--;
+    if (--request->open_choices == 0)
+        end_request(loop, request);
+}
+
+static void publish_stats(struct engine_loop *loop, const struct engine_stats *s)
+{
+    struct stats_cell *cell = &loop->stats;
+    cell->running = s->running;
+    cell->waiting = s->waiting;
+    cell->blocks_total = s->blocks_total;
+    cell->blocks_used = s->blocks_used;
+    cell->blocks_cached = s->blocks_cached;
+    cell->steps = s->steps;
+    cell->prompt_tokens = s->prompt_tokens;
+    cell->generated_tokens = s->generated_tokens;
+    cell->cached_tokens = s->cached_tokens;
+    cell->preemptions = s->preemptions;
+    cell->queries = s->prefix_queries_tokens;
+    cell->hits = s->prefix_hits_tokens;
+}
+
+static void step(struct engine_loop *loop)
+{
+    const struct engine_event *events;
+    size_t count;
+    struct error err;
+    struct engine_stats stats;
+    int64_t begin_ns = monotime_ns();
+    CHECK(engine_step(loop->options.engine, &events, &count, &err) == STATUS_OK);
+    engine_stats_read(loop->options.engine, &stats);
+    if (loop->options.bridge) {
+        kv_bridge_note_prefill(loop->options.bridge, stats.prompt_tokens - loop->prompt_tokens_before,
+                               monotime_ns() - begin_ns);
+        kv_bridge_spill(loop->options.bridge, events, count);
+    }
+    loop->prompt_tokens_before = stats.prompt_tokens;
+    for (size_t i = 0; i < count; i++)
+        take_event(loop, &events[i]);
+    publish_stats(loop, &stats);
+}
+
+static void *run(void *context)
+{
+    struct engine_loop *loop = context;
+    for (;;) {
+        take_commands(loop);
+        take_loaded(loop);
+        if (!engine_idle(loop->options.engine))
+            step(loop);
+        send_report(loop);
+        bool held = loop->options.bridge && kv_bridge_held(loop->options.bridge) > 0;
+        if (engine_idle(loop->options.engine) && !held && !loop->next && channel_is_shut(loop->options.in) &&
+            channel_count(loop->options.in) == 0)
+            break;
+    }
+    channel_shut(loop->options.out);
+    return NULL;
+}
+
+enum status engine_loop_start(struct engine_loop **out, const struct engine_loop_options *options,
+                              struct error *err)
+{
+    *out = NULL;
+    struct engine_loop *loop = calloc(1, sizeof *loop);
+    if (loop) {
+        loop->options = *options;
+        loop->requests = calloc(options->max_choices, sizeof *loop->requests);
+    }
+    if (!loop || !loop->requests || pthread_create(&loop->thread, NULL, run, loop) != 0) {
+        if (loop)
+            free(loop->requests);
+        free(loop);
+        return error_set(err, STATUS_NO_MEMORY, "cannot start the engine thread");
+    }
+    *out = loop;
+    return STATUS_OK;
+}
+
+void engine_loop_join(struct engine_loop *loop)
+{
+    if (!loop)
+        return;
+    pthread_join(loop->thread, NULL);
+    free(loop->requests);
+    free(loop);
+}
+
+void engine_loop_stats(struct engine_loop *loop, struct engine_stats *out)
+{
+    const struct stats_cell *cell = &loop->stats;
+    *out = (struct engine_stats){.running = cell->running,
+                                 .waiting = cell->waiting,
+                                 .blocks_total = cell->blocks_total,
+                                 .blocks_used = cell->blocks_used,
+                                 .blocks_cached = cell->blocks_cached,
+                                 .steps = cell->steps,
+                                 .prompt_tokens = cell->prompt_tokens,
+                                 .generated_tokens = cell->generated_tokens,
+                                 .cached_tokens = cell->cached_tokens,
+                                 .preemptions = cell->preemptions,
+                                 .prefix_queries_tokens = cell->queries,
+                                 .prefix_hits_tokens = cell->hits};
+}

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/intake/job_source.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/monotime.h"
+#include "worker/kafka_client.h"
+
+enum { COMMITTED_WAIT_MS = 10000, CLOSE_WAIT_MS = 10000, CLUSTER_WAIT_MS = 1000 };
+
+struct job_source {
+    rd_kafka_t *client;
+    struct job_source_callbacks callbacks;
+    rd_kafka_message_t *message; /* of the last poll */
+    struct job_header headers[JOB_SOURCE_MAX_HEADERS];
+    char cluster_id[64];
+    bool paused;
+    bool was_assigned; /* closing a cooperative consumer that never was aborts in librdkafka 2.0.2 (issue
+                          4312) */
+};
+
+/* ---- assignment ---- */
+
+static void tell_assigned(struct job_source *source, rd_kafka_topic_partition_list_t *partitions)
+{
+    rd_kafka_resp_err_t code = rd_kafka_committed(source->client, partitions, COMMITTED_WAIT_MS);
+    if (code)
+        log_warn("intake", "committed offsets cannot be read: %s", rd_kafka_err2str(code));
+    for (int i = 0; i < partitions->cnt; i++) {
+        rd_kafka_topic_partition_t *at = &partitions->elems[i];
+        char metadata[8192] = "";
+        if (at->metadata && at->metadata_size < sizeof metadata) {
+            memcpy(metadata, at->metadata, at->metadata_size);
+            metadata[at->metadata_size] = '\0';
+        }
+        struct job_source_partition partition = {at->topic, at->partition, at->offset >= 0 ? at->offset : -1,
+                                                 metadata};
+        source->callbacks.assigned(source->callbacks.context, &partition);
+        log_info("intake", "assigned %s/%d from offset %lld", at->topic, at->partition,
+                 (long long)partition.offset);
+    }
+}
+
+static void take_assigned(struct job_source *source, rd_kafka_topic_partition_list_t *partitions)
+{
+    tell_assigned(source, partitions);
+    rd_kafka_error_t *error = rd_kafka_incremental_assign(source->client, partitions);
+    if (error) {
+        log_error("intake", "assignment failed: %s", rd_kafka_error_string(error));
+        rd_kafka_error_destroy(error);
+        return;
+    }
+    source->was_assigned = source->was_assigned || partitions->cnt > 0;
+    if (source->paused)
+        rd_kafka_pause_partitions(source->client, partitions);
+}
+
+static void take_revoked(struct job_source *source, rd_kafka_topic_partition_list_t *partitions)
+{
+    bool lost = rd_kafka_assignment_lost(source->client);
+    for (int i = 0; i < partitions->cnt; i++) {
+        rd_kafka_topic_partition_t *at = &partitions->elems[i];
+        struct job_source_partition partition = {at->topic, at->partition, -1, NULL};
+        source->callbacks.revoked(source->callbacks.context, &partition, lost);
+        log_info("intake", "%s %s/%d", lost ? "lost" : "revoked", at->topic, at->partition);
+    }
+    rd_kafka_error_t *error = rd_kafka_incremental_unassign(source->client, partitions);
+    if (error) {
+        log_error("intake", "unassignment failed: %s", rd_kafka_error_string(error));
+        rd_kafka_error_destroy(error);
+    }
+}
+
+static void take_rebalance(rd_kafka_t *client, rd_kafka_resp_err_t code,
+                           rd_kafka_topic_partition_list_t *partitions, void *opaque)
+{
+    struct job_source *source = opaque;
+    if (code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
+        take_assigned(source, partitions);
+    } else if (code == RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS) {
+        take_revoked(source, partitions);
+    } else {
+        log_warn("intake", "rebalance failed: %s", rd_kafka_err2str(code));
+        rd_kafka_assign(client, NULL);
+    }
+}
+
+/* ---- life ---- */
+
+static enum status subscribe(struct job_source *source, const struct config *config, struct error *err)
+{
+    rd_kafka_topic_partition_list_t *topics =
+        rd_kafka_topic_partition_list_new((int)config->kafka.topics.count);
+    for (size_t i = 0; i < config->kafka.topics.count; i++)
+        rd_kafka_topic_partition_list_add(topics, config->kafka.topics.items[i].name, RD_KAFKA_PARTITION_UA);
+    rd_kafka_resp_err_t code = rd_kafka_subscribe(source->client, topics);
+    rd_kafka_topic_partition_list_destroy(topics);
+    return code ? error_set(err, STATUS_CONFIG, "cannot subscribe to the job topics: %s",
+                            rd_kafka_err2str(code))
+                : STATUS_OK;
+}
+
+static enum status start(struct job_source *source, const struct config *config, struct error *err)
+{
+    char session[24], poll[24], fetch[24], heartbeat[24];
+    snprintf(session, sizeof session, "%lld", (long long)config->kafka.session_timeout_ms);
+    snprintf(heartbeat, sizeof heartbeat, "%lld", (long long)config->kafka.session_timeout_ms / 6);
+    snprintf(poll, sizeof poll, "%lld", (long long)config->kafka.max_poll_interval_ms);
+    snprintf(fetch, sizeof fetch, "%lld", (long long)config->limits.max_job_bytes + 65536);
+    const struct kafka_property properties[] = {{"group.id", config->kafka.group_id},
+                                                {"enable.auto.commit", "false"},
+                                                {"enable.auto.offset.store", "false"},
+                                                {"auto.offset.reset", "earliest"},
+                                                {"isolation.level", "read_committed"},
+                                                {"partition.assignment.strategy", "cooperative-sticky"},
+                                                {"session.timeout.ms", session},
+                                                {"heartbeat.interval.ms", heartbeat},
+                                                {"max.poll.interval.ms", poll},
+                                                {"queued.min.messages", "64"},
+                                                {"queued.max.messages.kbytes", "16384"},
+                                                {"fetch.message.max.bytes", fetch},
+                                                {"fetch.wait.max.ms", "10"},
+                                                {"fetch.error.backoff.ms", "100"},
+                                                {"allow.auto.create.topics", "true"},
+                                                {NULL, NULL}};
+    rd_kafka_conf_t *conf;
+    char text[256];
+    enum status status = kafka_client_conf(&conf, config, properties, err);
+    if (status != STATUS_OK)
+        return status;
+    rd_kafka_conf_set_rebalance_cb(conf, take_rebalance);
+    rd_kafka_conf_set_opaque(conf, source);
+    source->client = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof text);
+    if (!source->client) {
+        rd_kafka_conf_destroy(conf);
+        return error_set(err, STATUS_CONFIG, "Kafka consumer: %s", text);
+    }
+    rd_kafka_poll_set_consumer(source->client);
+    return subscribe(source, config, err);
+}
+
+enum status job_source_open(struct job_source **out, const struct config *config,
+                            const struct job_source_callbacks *callbacks, struct error *err)
+{
+    *out = NULL;
+    struct job_source *source = calloc(1, sizeof *source);
+    if (!source)
+        return error_set(err, STATUS_NO_MEMORY, "no memory for the Kafka consumer");
+    source->callbacks = *callbacks;
+    enum status status = start(source, config, err);
+    if (status != STATUS_OK) {
+        job_source_close(source);
+        return status;
+    }
+    *out = source;
+    return STATUS_OK;
+}
+
+static void drop_message(struct job_source *source)
+{
+    if (source->message)
+        rd_kafka_message_destroy(source->message);
+    source->message = NULL;
+}
+
+/* Unsubscribing first and waiting for the revocation keeps librdkafka 2.0.2 from hanging in close (issue
+ * 4527). */
+static void leave_group(struct job_source *source)
+{
+    int64_t end_ms = monotime_ms() + CLOSE_WAIT_MS;
+    rd_kafka_unsubscribe(source->client);
+    while (monotime_ms() < end_ms) {
+        rd_kafka_topic_partition_list_t *assigned = NULL;
+        bool empty = rd_kafka_assignment(source->client, &assigned) == 0 && assigned && assigned->cnt == 0;
+        if (assigned)
+            rd_kafka_topic_partition_list_destroy(assigned);
+        if (empty)
+            break;
+        rd_kafka_message_t *message = rd_kafka_consumer_poll(source->client, 50);
+        if (message)
+            rd_kafka_message_destroy(message);
+    }
+    rd_kafka_consumer_close(source->client);
+}
+
+void job_source_close(struct job_source *source)
+{
+    if (!source)
+        return;
+    drop_message(source);
+    if (source->client) {
+        if (source->was_assigned)
+            leave_group(source);
+        if (source->was_assigned)
+            rd_kafka_destroy(source->client);
+        else
+            rd_kafka_destroy_flags(source->client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    }
+    free(source);
+}
+
+/* ---- records ---- */
+
+static void read_headers(struct job_source *source, struct job_record *record)
+{
+    rd_kafka_headers_t *headers;
+    record->headers = source->headers;
+    if (rd_kafka_message_headers(source->message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return;
+    const char *name;
+    const void *value;
+    size_t bytes;
+    for (size_t i = 0;
+         i < JOB_SOURCE_MAX_HEADERS &&
+         rd_kafka_header_get_all(headers, i, &name, &value, &bytes) == RD_KAFKA_RESP_ERR_NO_ERROR;
+         i++)
+        source->headers[record->header_count++] = (struct job_header){name, value, bytes};
+}
+
+static void describe(struct job_source *source, struct job_record *record)
+{
+    const rd_kafka_message_t *message = source->message;
+    rd_kafka_timestamp_type_t type;
+    *record = (struct job_record){.value = message->payload,
+                                  .value_bytes = message->len,
+                                  .key = message->key,
+                                  .key_bytes = message->key_len,
+                                  .cluster_id = job_source_cluster_id(source),
+                                  .topic = rd_kafka_topic_name(message->rkt),
+                                  .partition = message->partition,
+                                  .offset = message->offset};
+    record->timestamp_ms = rd_kafka_message_timestamp(message, &type);
+    read_headers(source, record);
+}
+
+static enum status fault_of(const rd_kafka_message_t *message, rd_kafka_t *client, struct error *err)
+{
+    char fatal[256];
+    if (message->err == RD_KAFKA_RESP_ERR__FATAL || rd_kafka_fatal_error(client, NULL, 0)) {
+        rd_kafka_resp_err_t code = rd_kafka_fatal_error(client, fatal, sizeof fatal);
+        return error_set(err, kafka_client_status(code) == STATUS_FENCED ? STATUS_FENCED : STATUS_INTERNAL,
+                         "Kafka consumer cannot go on: %s", fatal);
+    }
+    if (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET ||
+        message->err == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE)
+        return error_set(err, STATUS_UNAVAILABLE,
+                         "offset out of range: records were deleted before they were taken: %s",
+                         rd_kafka_message_errstr(message));
+    return error_set(err, STATUS_UNAVAILABLE, "Kafka consumer: %s", rd_kafka_message_errstr(message));
+}
+
+bool job_source_poll(struct job_source *source, int timeout_ms, struct job_record *record, struct error *err)
+{
+    err->status = STATUS_OK;
+    drop_message(source);
+    source->message = rd_kafka_consumer_poll(source->client, timeout_ms);
+    if (!source->message)
+        return false;
+    if (source->message->err) {
+        if (source->message->err != RD_KAFKA_RESP_ERR__PARTITION_EOF)
+            fault_of(source->message, source->client, err);
+        return false;
+    }
+    describe(source, record);
+    return true;
+}
+
+void job_source_pause(struct job_source *source, bool paused)
+{
+    rd_kafka_topic_partition_list_t *assigned = NULL;
+    if (source->paused == paused)
+        return;
+    source->paused = paused;
+    if (rd_kafka_assignment(source->client, &assigned) || !assigned)
+        return;
+    if (paused)
+        rd_kafka_pause_partitions(source->client, assigned);
+    else
+        rd_kafka_resume_partitions(source->client, assigned);
+    rd_kafka_topic_partition_list_destroy(assigned);
+}
+
+enum status job_source_commit(struct job_source *source, const struct job_source_partition *partitions,
+                              size_t count, bool wait, struct error *err)
+{
+    if (count == 0)
+        return STATUS_OK;
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)count);
+    for (size_t i = 0; i < count; i++) {
+        rd_kafka_topic_partition_t *at =
+            rd_kafka_topic_partition_list_add(list, partitions[i].topic, partitions[i].partition);
+        at->offset = partitions[i].offset;
+        if (partitions[i].metadata && *partitions[i].metadata) {
+            at->metadata_size = strlen(partitions[i].metadata);
+            at->metadata = malloc(at->metadata_size + 1); /* freed by librdkafka with the list */
+            if (at->metadata)
+                memcpy(at->metadata, partitions[i].metadata, at->metadata_size + 1);
+            else
+                at->metadata_size = 0;
+        }
+    }
+    rd_kafka_resp_err_t code = rd_kafka_commit(source->client, list, !wait);
+    rd_kafka_topic_partition_list_destroy(list);
+    if (code && code != RD_KAFKA_RESP_ERR__NO_OFFSET)
+        return error_set(err, kafka_client_status(code), "offsets cannot be committed: %s",
+                         rd_kafka_err2str(code));
+    return STATUS_OK;
+}
+
+int64_t job_source_lag(struct job_source *source, const char *topic, int32_t partition, int64_t next_offset)
+{
+    int64_t low, high;
+    if (next_offset < 0 || rd_kafka_get_watermark_offsets(source->client, topic, partition, &low, &high) ||
+        high < 0)
+        return -1;
+    return high > next_offset ? high - next_offset : 0;
+}
+
+const char *job_source_cluster_id(struct job_source *source)
+{
+    if (!source->cluster_id[0]) {
+        struct error err;
+        if (kafka_client_cluster_id(source->client, CLUSTER_WAIT_MS, source->cluster_id,
+                                    sizeof source->cluster_id, &err) != STATUS_OK)
+            log_warn("intake", "%s", err.text);
+    }
+    return source->cluster_id;
+}

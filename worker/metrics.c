@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/metrics.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const double bounds_s[] = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
+                                  1,     2.5,   5,    7.5,  10,   20,   40,   80,  160,  640, 2560};
+enum { BOUNDS = sizeof bounds_s / sizeof bounds_s[0] };
+_Static_assert((int)BOUNDS <= (int)METRICS_MAX_BUCKETS, "a count per bound");
+
+void metrics_observe(struct metrics_histogram *histogram, int64_t duration_ns)
+{
+    if (duration_ns < 0)
+        return; /* unknown */
+    int bucket = 0;
+    while (bucket < BOUNDS && (double)duration_ns > bounds_s[bucket] * 1e9)
+        bucket++;
+    histogram->counts[bucket]++;
+    histogram->sum_us += (uint64_t)duration_ns / 1000;
+}
+
+struct metrics_partition *metrics_partition(struct metrics *metrics, const char *topic, int32_t partition)
+{
+    for (int i = 0; i < METRICS_MAX_PARTITIONS; i++) {
+        struct metrics_partition *at = &metrics->partitions[i];
+        if (at->used && at->partition == partition && strcmp(at->topic, topic) == 0)
+            return at;
+        if (at->used)
+            continue;
+        snprintf(at->topic, sizeof at->topic, "%s", topic);
+        at->partition = partition;
+        at->lag = -1;
+        at->used = true;
+        return at;
+    }
+    return NULL;
+}
+
+struct page {
+    struct bytes *out;
+    const char *model;
+};
+
+static void head(struct page page, const char *name, const char *type, const char *help)
+{
+    bytes_appendf(page.out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void engine_value(struct page page, const char *name, const char *type, const char *help, double value)
+{
+    head(page, name, type, help);
+    bytes_appendf(page.out, "%s{model_name=\"%s\",engine=\"0\"} %.17g\n", name, page.model, value);
+}
+
+static void plain_value(struct page page, const char *name, const char *type, const char *help, double value)
+{
+    head(page, name, type, help);
+    bytes_appendf(page.out, "%s %.17g\n", name, value);
+}
+
+static void histogram(struct page page, const char *name, const char *help, const struct metrics_histogram *h)
+{
+    uint64_t total = 0;
+    head(page, name, "histogram", help);
+    for (int i = 0; i <= BOUNDS; i++) {
+        char bound[24] = "+Inf";
+        total += h->counts[i];
+        if (i < BOUNDS)
+            snprintf(bound, sizeof bound, "%g", bounds_s[i]);
+        bytes_appendf(page.out, "%s_bucket{model_name=\"%s\",engine=\"0\",le=\"%s\"} %llu\n", name,
+                      page.model, bound, (unsigned long long)total);
+    }
+    bytes_appendf(page.out, "%s_sum{model_name=\"%s\",engine=\"0\"} %.6f\n", name, page.model,
+                  (double)h->sum_us / 1e6);
+    bytes_appendf(page.out, "%s_count{model_name=\"%s\",engine=\"0\"} %llu\n", name, page.model,
+                  (unsigned long long)total);
+}
+
+static void render_engine(struct page page, const struct metrics *m, const struct engine_stats *e)
+{
+    double blocks = e->blocks_total ? (double)e->blocks_used / e->blocks_total : 0;
+    engine_value(page, "vllm:num_requests_running", "gauge", "Sequences in the running batch.", e->running);
+    engine_value(page, "vllm:num_requests_waiting", "gauge", "Sequences waiting for a place.", e->waiting);
+    engine_value(page, "vllm:kv_cache_usage_perc", "gauge", "Share of KV blocks in use, 0 to 1.", blocks);
+    engine_value(page, "vllm:num_preemptions_total", "counter", "Sequences put back to waiting.",
+                 (double)e->preemptions);
+    engine_value(page, "vllm:prompt_tokens_total", "counter", "Prompt tokens computed or found in a cache.",
+                 (double)(e->prompt_tokens + e->cached_tokens));
+    engine_value(page, "vllm:generation_tokens_total", "counter", "Tokens generated.",
+                 (double)e->generated_tokens);
+    engine_value(page, "vllm:prefix_cache_queries_total", "counter",
+                 "Prompt tokens looked up in the prefix cache.", (double)e->prefix_queries_tokens);
+    engine_value(page, "vllm:prefix_cache_hits_total", "counter", "Prompt tokens found in the prefix cache.",
+                 (double)e->prefix_hits_tokens);
+    head(page, "vllm:request_success_total", "counter", "Requests finished, by reason.");
+    const struct {
+        const char *reason;
+        uint64_t count;
+    } reasons[] = {{"stop", m->finished_stop}, {"length", m->finished_length}, {"abort", m->finished_abort}};
+    for (int i = 0; i < 3; i++)
+        bytes_appendf(
+            page.out,
+            "vllm:request_success_total{model_name=\"%s\",engine=\"0\",finished_reason=\"%s\"} %llu\n",
+            page.model, reasons[i].reason, (unsigned long long)reasons[i].count);
+    histogram(page, "vllm:time_to_first_token_seconds", "From admission to the first token.", &m->ttft);
+    histogram(page, "vllm:e2e_request_latency_seconds", "From taking a job to its result.", &m->e2e);
+    histogram(page, "vllm:request_queue_time_seconds", "From taking a job to its admission.", &m->queue);
+    histogram(page, "vllm:inter_token_latency_seconds", "Between the tokens of one choice.", &m->inter_token);
+}
+
+static void render_queue(struct page page, const struct metrics *m, int64_t now_ms)
+{
+    static const char *const statuses[METRICS_RESULTS] = {"completed", "failed", "cancelled", "expired"};
+    int64_t oldest_ms = 0;
+    head(page, "millrace_results_total", "counter", "Results acknowledged by the broker, by status.");
+    for (int i = 0; i < METRICS_RESULTS; i++)
+        bytes_appendf(page.out, "millrace_results_total{status=\"%s\"} %llu\n", statuses[i],
+                      (unsigned long long)m->results[i]);
+    plain_value(page, "millrace_jobs_consumed_total", "counter", "Job records taken from Kafka.",
+                (double)m->jobs_consumed);
+    plain_value(page, "millrace_jobs_refused_total", "counter", "Job records answered with an error line.",
+                (double)m->jobs_refused);
+    plain_value(page, "millrace_jobs_repeated_total", "counter",
+                "Job records skipped because they were answered before.", (double)m->jobs_repeated);
+    plain_value(page, "millrace_inflight_jobs", "gauge", "Jobs taken and not answered yet.",
+                (double)m->inflight_jobs);
+    plain_value(page, "millrace_consumer_paused", "gauge", "1 while back-pressure stops fetching.",
+                (double)m->paused);
+    plain_value(page, "millrace_offset_commits_total", "counter", "Offset commits.", (double)m->commits);
+    plain_value(page, "millrace_offset_commit_failures_total", "counter", "Failed offset commits.",
+                (double)m->commit_failures);
+    plain_value(page, "millrace_produce_failures_total", "counter",
+                "Results that a broker did not store at once.", (double)m->produce_failures);
+    plain_value(page, "millrace_rebalances_total", "counter", "Partitions assigned or revoked.",
+                (double)m->rebalances);
+    plain_value(page, "millrace_offset_out_of_range_total", "counter",
+                "Jobs deleted by retention before they were taken.", (double)m->offset_resets);
+    head(page, "millrace_consumer_lag", "gauge", "Records not answered yet, per assigned partition.");
+    for (int i = 0; i < METRICS_MAX_PARTITIONS; i++) {
+        const struct metrics_partition *at = &m->partitions[i];
+        if (!at->used || at->lag < 0)
+            continue;
+        bytes_appendf(page.out, "millrace_consumer_lag{topic=\"%s\",partition=\"%d\"} %lld\n", at->topic,
+                      at->partition, (long long)at->lag);
+        if (at->oldest_ms > 0 && (oldest_ms == 0 || at->oldest_ms < oldest_ms))
+            oldest_ms = at->oldest_ms;
+    }
+    plain_value(page, "millrace_oldest_job_age_seconds", "gauge",
+                "Age of the oldest job that is not answered yet.",
+                oldest_ms && now_ms > oldest_ms ? (double)(now_ms - oldest_ms) / 1e3 : 0);
+    plain_value(page, "millrace_stream_chunks_total", "counter", "Chunks published.",
+                (double)m->stream_chunks);
+    plain_value(page, "millrace_stream_dropped_total", "counter", "Chunks that could not be published.",
+                (double)m->stream_dropped);
+    plain_value(page, "millrace_stream_replays_total", "counter", "Replay requests answered.",
+                (double)m->stream_replays);
+    plain_value(page, "millrace_stream_subscriptions", "gauge", "Subscriptions at present.",
+                (double)m->stream_subscribers);
+}
+
+static void render_tier(struct page page, const struct kvtier_stats *t)
+{
+    plain_value(page, "millrace_kvtier_up", "gauge", "1 while the tier's store answers.",
+                t->reader_up && t->writer_up);
+    plain_value(page, "millrace_kvtier_lookup_blocks_total", "counter", "Blocks asked for.",
+                (double)t->lookup_blocks);
+    plain_value(page, "millrace_kvtier_hit_blocks_total", "counter", "Blocks loaded and verified.",
+                (double)t->hit_blocks);
+    head(page, "millrace_kvtier_miss_blocks_total", "counter", "Blocks not loaded, by reason.");
+    for (int i = TIER_MISS_none + 1; i < TIER_MISS_COUNT; i++)
+        bytes_appendf(page.out, "millrace_kvtier_miss_blocks_total{reason=\"%s\"} %llu\n",
+                      tier_miss_name((enum tier_miss)i), (unsigned long long)t->miss_blocks[i]);
+    head(page, "millrace_kvtier_corrupt_total", "counter", "Stored values refused, by failed check.");
+    for (int i = BLOCK_VERDICT_OK + 1; i < BLOCK_VERDICT_COUNT; i++)
+        bytes_appendf(page.out, "millrace_kvtier_corrupt_total{check=\"%s\"} %llu\n",
+                      block_verdict_name((enum block_verdict)i), (unsigned long long)t->corrupt[i]);
+    plain_value(page, "millrace_kvtier_stored_blocks_total", "counter", "Blocks written.",
+                (double)t->stored_blocks);
+    plain_value(page, "millrace_kvtier_load_bytes_total", "counter", "Bytes loaded.", (double)t->load_bytes);
+    plain_value(page, "millrace_kvtier_store_bytes_total", "counter", "Bytes written.",
+                (double)t->store_bytes);
+    head(page, "millrace_kvtier_dropped_blocks_total", "counter", "Blocks not written, by reason.");
+    bytes_appendf(page.out,
+                  "millrace_kvtier_dropped_blocks_total{reason=\"queue_full\"} %llu\n"
+                  "millrace_kvtier_dropped_blocks_total{reason=\"breaker\"} %llu\n"
+                  "millrace_kvtier_dropped_blocks_total{reason=\"failed\"} %llu\n",
+                  (unsigned long long)t->dropped_full, (unsigned long long)t->dropped_breaker,
+                  (unsigned long long)t->dropped_failed);
+}
+
+void metrics_render(const struct metrics *metrics, const struct engine_stats *engine,
+                    const struct kvtier_stats *tier, int64_t now_ms, struct bytes *out)
+{
+    struct page page = {out, metrics->model};
+    render_engine(page, metrics, engine);
+    render_queue(page, metrics, now_ms);
+    if (tier)
+        render_tier(page, tier);
+}
