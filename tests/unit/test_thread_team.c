@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernel team: every member runs, barriers separate phases, the shared counter hands out each index once,
+// also with more members than processors and after the team has gone to sleep. Run under TSan as well.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "engine/kernels/thread_team.h"
+
+enum { INDICES = 1000, PHASES = 50, MAX_MEMBERS = 8 };
+
+struct work {
+    struct thread_team *team;
+    int runs[MAX_MEMBERS];
+    int owner[INDICES];        /* times each index was handed out in the last phase */
+    int phase_of[MAX_MEMBERS]; /* written before a barrier, read by all after it */
+    atomic_int disagreements;
+};
+
+static void phases(void *context, int member, int members)
+{
+    struct work *work = context;
+    work->runs[member]++;
+    for (int phase = 0; phase < PHASES; phase++) {
+        for (int i = thread_team_next(work->team); i < INDICES; i = thread_team_next(work->team))
+            work->owner[i]++; /* a race, and a TSan report, if two members get the same i */
+        work->phase_of[member] = phase;
+        thread_team_barrier(work->team);
+        for (int other = 0; other < members; other++)
+            if (work->phase_of[other] != phase)
+                atomic_fetch_add(&work->disagreements, 1);
+        thread_team_barrier(work->team);
+    }
+}
+
+static void check_team(int members, int runs, long pause_ns)
+{
+    struct work work = {0};
+    assert_int_equal(thread_team_open(&work.team, members, NULL), STATUS_OK);
+    assert_int_equal(thread_team_size(work.team), members);
+    for (int run = 0; run < runs; run++) {
+        thread_team_run(work.team, phases, &work);
+        nanosleep(&(struct timespec){.tv_nsec = pause_ns}, NULL);
+    }
+    for (int member = 0; member < MAX_MEMBERS; member++)
+        assert_int_equal(work.runs[member], member < members ? runs : 0);
+    for (int i = 0; i < INDICES; i++)
+        assert_int_equal(work.owner[i], runs * PHASES);
+    assert_int_equal(atomic_load(&work.disagreements), 0);
+    thread_team_close(work.team);
+}
+
+static void every_member_runs_every_phase_together(void **state)
+{
+    (void)state;
+    check_team(1, 3, 0);
+    check_team(2, 20, 0);
+}
+
+static void more_members_than_processors(void **state)
+{
+    (void)state;
+    check_team(MAX_MEMBERS, 5, 0);
+}
+
+static void a_sleeping_team_wakes(void **state)
+{
+    (void)state;
+    check_team(2, 10, 5000000);
+}
+
+static void closing_an_unused_team(void **state)
+{
+    (void)state;
+    struct thread_team *team = NULL;
+    assert_int_equal(thread_team_open(&team, 4, NULL), STATUS_OK);
+    thread_team_close(team);
+    thread_team_close(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_member_runs_every_phase_together),
+        cmocka_unit_test(more_members_than_processors),
+        cmocka_unit_test(a_sleeping_team_wakes),
+        cmocka_unit_test(closing_an_unused_team),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
