@@ -14,7 +14,7 @@
 #include "base/check.h"
 #include "engine/kernels/dtype.h"
 
-enum { TILE_ROWS = 16, TILE_N = 64, PROBE_K = 33 };
+enum { TILE_ROWS = 8, TILE_N = 64, PROBE_MAX_K = 512 };
 
 static size_t round_up(int32_t value, int32_t multiple)
 {
@@ -28,18 +28,21 @@ static void multiply_tile(float *y, const float *x, const float *w, int32_t k)
                 TILE_N);
 }
 
-/* The same row at every place of the tile, beside rows of other values, must give the same bytes. */
-static bool probe_row_independence(void)
+static void fill(float *values, int count, float scale, float offset)
 {
-    float x[TILE_ROWS][PROBE_K], w[TILE_N][PROBE_K], y[TILE_ROWS][TILE_N], expected[TILE_N];
-    for (int i = 0; i < TILE_N * PROBE_K; i++)
-        w[i / PROBE_K][i % PROBE_K] = (float)(i * 37 % 101) / 7.0f - 6.3f;
-    for (int place = 0; place < TILE_ROWS; place++) {
-        for (int i = 0; i < TILE_ROWS * PROBE_K; i++)
-            x[i / PROBE_K][i % PROBE_K] = (float)(i * 53 % 89) / 3.0f - 11.7f * (float)place;
-        for (int i = 0; i < PROBE_K; i++)
-            x[place][i] = (float)(i * 29 % 71) / 9.0f - 3.1f;
-        multiply_tile(y[0], x[0], w[0], PROBE_K);
+    for (int i = 0; i < count; i++)
+        values[i] = (float)(i * 37 % 101) * scale + offset;
+}
+
+/* The same row at every place of the tile, beside rows of other values, must give the same bytes. */
+static bool probe_row_independence(int32_t k)
+{
+    float x[TILE_ROWS * PROBE_MAX_K], w[TILE_N * PROBE_MAX_K], y[TILE_ROWS][TILE_N], expected[TILE_N];
+    fill(w, TILE_N * k, 0.143f, -6.3f);
+    for (int32_t place = 0; place < TILE_ROWS; place++) {
+        fill(x, TILE_ROWS * k, 0.37f, -11.7f * (float)place);
+        fill(x + place * k, k, 0.119f, -3.1f);
+        multiply_tile(y[0], x, w, k);
         if (place == 0)
             memcpy(expected, y[0], sizeof expected);
         if (memcmp(expected, y[place], sizeof expected) != 0)
@@ -54,7 +57,7 @@ static bool supported(void)
     int known = atomic_load(&answer);
     if (known == 0) {
         openblas_set_num_threads(1);
-        known = probe_row_independence() ? 1 : 2;
+        known = probe_row_independence(33) && probe_row_independence(PROBE_MAX_K) ? 1 : 2;
         atomic_store(&answer, known);
     }
     return known == 1;

@@ -82,7 +82,6 @@ static void products_agree_with_double_precision(void **state)
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         check_matmul(&kernels_generic, WEIGHT_F32, shapes[i][0], shapes[i][1], shapes[i][2]);
         check_matmul(&kernels_generic, WEIGHT_BF16, shapes[i][0], shapes[i][1], shapes[i][2]);
-        assert_true(kernels_openblas.supported());
         check_matmul(&kernels_openblas, WEIGHT_F32, shapes[i][0], shapes[i][1], shapes[i][2]);
     }
 }
@@ -122,7 +121,11 @@ static void a_row_is_the_same_in_any_company(void **state)
     for (size_t i = 0; i < sizeof depths / sizeof depths[0]; i++) {
         check_row_bytes(&kernels_generic, WEIGHT_F32, depths[i]);
         check_row_bytes(&kernels_generic, WEIGHT_BF16, depths[i]);
-        check_row_bytes(&kernels_openblas, WEIGHT_F32, depths[i]);
+        if (kernels_openblas.supported())
+            check_row_bytes(&kernels_openblas, WEIGHT_F32, depths[i]);
+        else
+            print_message(
+                "openblas: this CPU's OpenBLAS kernels depend on a row's place; the set is refused\n");
     }
 }
 
@@ -270,7 +273,7 @@ static void sets_are_found_by_name(void **state)
 {
     (void)state;
     assert_ptr_equal(kernels_find("generic"), &kernels_generic);
-    assert_ptr_equal(kernels_find("openblas"), &kernels_openblas);
+    assert_ptr_equal(kernels_find("openblas"), kernels_openblas.supported() ? &kernels_openblas : NULL);
     assert_non_null(kernels_find("auto"));
     assert_null(kernels_find("quantum"));
 }

@@ -12,7 +12,7 @@
 
 #include "tests/support/model_runner.h"
 
-enum { SEQUENCES = 7, LENGTH = 75, VOCAB = 288 };
+enum { SEQUENCES = 5, LENGTH = 50, VOCAB = 288 };
 
 static const char *const models[] = {"llama-llama3", "mistral", "qwen2", "qwen3"};
 static const char *const sets[] = {"generic", "openblas", "avx2", "avx512"};
@@ -79,7 +79,7 @@ static void check_chunks(const struct variant *variant, int32_t chunk, int threa
 /* All sequences in one batch, each with its own pace, so that prefill and decode rows stand side by side. */
 static void check_batch(const struct variant *variant, int threads)
 {
-    static const int32_t paces[SEQUENCES] = {1, 75, 3, 16, 1, 33, 7};
+    static const int32_t paces[SEQUENCES] = {1, 50, 3, 16, 33};
     struct model_runner runner;
     struct runner_sequence sequences[SEQUENCES];
     open_variant(&runner, sequences, variant, threads);
@@ -108,7 +108,6 @@ static void check_variant(const struct variant *variant)
     compute_expected(variant);
     check_chunks(variant, 16, 1);
     check_chunks(variant, 333, 2);
-    check_batch(variant, 1);
     check_batch(variant, 2);
     check_batch(variant, 3);
 }
@@ -124,10 +123,9 @@ static void logits_are_a_function_of_the_prefix(void **state)
                               weight_formats[format]);
                 continue;
             }
-            for (size_t model = 0; model < COUNT(models); model++)
-                for (size_t kv = 0; kv < COUNT(kv_formats); kv++)
-                    check_variant(
-                        &(struct variant){models[model], sets[set], weight_formats[format], kv_formats[kv]});
+            for (size_t model = 0; model < COUNT(models); model++) /* the KV formats in turn */
+                check_variant(&(struct variant){models[model], sets[set], weight_formats[format],
+                                                kv_formats[model % COUNT(kv_formats)]});
         }
 }
 
@@ -140,7 +138,7 @@ static void asking_for_fewer_logits_changes_none(void **state)
     struct runner_sequence sequences[SEQUENCES];
     compute_expected(&variant);
     open_variant(&runner, sequences, &variant, 2);
-    int32_t positions[LENGTH], wanted[] = {3, 30, 70}, last = 0;
+    int32_t positions[LENGTH], wanted[] = {3, 30, 47}, last = 0;
     for (int32_t i = 0; i < LENGTH; i++)
         positions[i] = i;
     struct batch_sequence part = {.rows = LENGTH, .block_table = sequences[0].block_table};
