@@ -6,10 +6,11 @@
 #define WORKER_INFER_GENERATION_H
 
 #include "base/bytes.h"
+#include "engine/model/hparams.h"
 #include "engine/text/tokenizer.h"
 #include "worker/infer/engine_loop.h"
 #include "worker/intake/job.h"
-#include "worker/intake/job_parse.h"
+#include "worker/infer/result.h"
 
 struct generation;
 
@@ -17,6 +18,8 @@ struct generation_context { /* shared, immutable */
     const struct tokenizer *tokenizer;
     const char *system_fingerprint; /* text */
     size_t max_result_bytes;
+    int32_t eos[HPARAMS_MAX_EOS]; /* the model's: ending on one gives "stop_reason": null */
+    int32_t eos_count;
 };
 
 MUST_CHECK enum status generation_open(struct generation **out, const struct generation_context *context,
@@ -30,26 +33,9 @@ MUST_CHECK enum status generation_apply(struct generation *generation, const str
                                         struct bytes *chunks, struct error *err);
 bool generation_done(const struct generation *generation); /* every choice of every prompt has FINISHED */
 
-/* What is published; header values for Kafka. */
-struct result {
-    struct bytes value;        /* the OpenAI Batch output line, no newline */
-    const char *status;        /* "completed" | "failed" | "cancelled" | "expired" */
-    const char *finish_reason; /* of choice 0, "" when not executed */
-    char digest[65]; /* hex SHA-256 over choices and usage without prompt_tokens_details; "" for errors */
-    uint64_t prompt_tokens, completion_tokens, cached_tokens;
-    int64_t ttft_ns, e2e_ns, queue_ns; /* -1: unknown */
-};
-
-void result_release(struct result *result);
-/* The result of a finished job. */
+/* The result of a finished job: the answer; `result_too_large` when it is over the limit; batch_cancelled or
+ * batch_expired; a 500 line when the engine failed. */
 MUST_CHECK enum status generation_result(struct generation *generation, struct result *out,
                                          struct error *err);
-/* An error line: response.status_code 4xx/5xx with an OpenAI error body. custom_id may be NULL (unreadable).
- */
-MUST_CHECK enum status result_from_fault(struct result *out, const struct job_identity *identity,
-                                         const struct job_fault *fault, struct error *err);
-/* Not executed: "response":null,"error":{code,message}; code batch_expired | batch_cancelled | … */
-MUST_CHECK enum status result_not_executed(struct result *out, const struct job_identity *identity,
-                                           const char *code, const char *message, struct error *err);
 
 #endif

@@ -39,6 +39,9 @@ struct job_identity {
     int64_t created_s;
 };
 
+/* What to answer when a job that parsed could not run: 400 for a REJECT status, else 500. */
+void job_fault_from_error(struct job_fault *fault, const struct error *err);
+
 void job_identity_read(struct job_identity *out, const struct job_record *record);
 /* Statuses: OK; REJECT class (fault filled: answer it and go on); NO_MEMORY. */
 MUST_CHECK enum status job_parse(struct job **out, const struct job_parse_context *context,
