@@ -18,8 +18,7 @@ struct generation_context { /* shared, immutable */
     const struct tokenizer *tokenizer;
     const char *system_fingerprint; /* text */
     size_t max_result_bytes;
-    int32_t eos[HPARAMS_MAX_EOS]; /* the model's: ending on one gives "stop_reason": null */
-    int32_t eos_count;
+    const struct hparams *hparams; /* for its end-of-sequence tokens */
 };
 
 MUST_CHECK enum status generation_open(struct generation **out, const struct generation_context *context,
@@ -28,7 +27,8 @@ void generation_close(struct generation *generation); /* and its job */
 const struct job *generation_job(const struct generation *generation);
 
 /* Applies one report item. When `chunks` is not NULL, appends each streamed chunk as u32le length + JSON
- * text (chat.completion.chunk or text_completion); call with NULL to skip formatting (nobody subscribes). */
+ * text (chat.completion.chunk or text_completion); call with NULL to skip formatting (nobody subscribes): a
+ * chunk carries all text that no chunk has carried, so formatting may begin late and misses nothing. */
 MUST_CHECK enum status generation_apply(struct generation *generation, const struct engine_report_item *item,
                                         struct bytes *chunks, struct error *err);
 bool generation_done(const struct generation *generation); /* every choice of every prompt has FINISHED */

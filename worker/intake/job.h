@@ -58,6 +58,7 @@ struct job {
     const struct job_prompt *prompts;
     size_t prompt_count;
     struct sampling_params sampling;
+    bool prompt_logprobs; /* report them; echo with logprobs computes them too */
     bool echo, stream_requested, stream_usage, return_token_ids, tokens_as_ids;
     int32_t top_logprobs; /* chat: what to print; -1: logprobs off */
     bool has_seed;        /* the job gave one */

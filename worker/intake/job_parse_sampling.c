@@ -234,7 +234,8 @@ static enum status read_logprobs(struct job_parse *parse)
     if (job->sampling.logprob_token_count && job->top_logprobs == SAMPLING_NO_LOGPROBS)
         job->top_logprobs = 0;
     job->sampling.logprobs = job->top_logprobs;
-    if (parse->body.prompt_logprobs.given)
+    job->prompt_logprobs = parse->body.prompt_logprobs.given;
+    if (job->prompt_logprobs)
         job->sampling.prompt_logprobs = (int32_t)parse->body.prompt_logprobs.value;
     else if (job->echo && job->kind == JOB_COMPLETION) /* echoed tokens have log-probabilities too */
         job->sampling.prompt_logprobs = job->top_logprobs;
