@@ -45,15 +45,26 @@ class JobStream:
 
 class StreamReader:
     def __init__(self, address, prefix=b"job.", **options):
-        self.peer = Zmtp(address, "SUB", **options)
-        self.peer.subscribe(prefix)
-        self.jobs = {}  # topic: JobStream
+        self.address, self.prefix, self.options = address, prefix, options
+        self.jobs, self.reconnects = {}, 0  # topic: JobStream
+        self._connect()
+
+    def _connect(self):
+        self.peer = Zmtp(self.address, "SUB", **self.options)
+        self.peer.subscribe(self.prefix)
 
     def drain(self, timeout_s=0.0):
-        """Takes what has arrived; waits up to timeout_s for the first message."""
+        """Takes what has arrived; waits up to timeout_s for the first message. A worker may drop a peer that does
+        not answer its heartbeats: a reader connects again, as libzmq does."""
         count = 0
         while True:
-            message = self.peer.receive(timeout_s if count == 0 else 0.0)
+            try:
+                message = self.peer.receive(timeout_s if count == 0 else 0.0)
+            except OSError:
+                self.peer.close()
+                self.reconnects += 1
+                self._connect()
+                continue
             if message is None:
                 return count
             topic, seq, header, chunk = message
