@@ -50,12 +50,12 @@ def pad_batch(rows, pad_id):
     return tokens, weights
 
 
-def training_batches(tokenizer, seed, tokens_per_batch, buffer=8192):
+def training_batches(tokenizer, seed, tokens_per_batch, varied, buffer=8192):
     """Endless stream of batches; each buffer of fresh conversations is sorted by length to waste no padding."""
     rng, catalog = random.Random(seed), Catalog()
     pad_id = tokenizer.token_to_id(chat.END_OF_TEXT)
     while True:
-        conversations = [training_conversation(rng, catalog) for _ in range(buffer)]
+        conversations = [training_conversation(rng, catalog, varied) for _ in range(buffer)]
         rows = sorted(encode_conversations(tokenizer, conversations), key=lambda row: len(row[0]))
         batches, batch = [], []
         for row in rows:

@@ -2,6 +2,7 @@
 """Trains the bundled model on generated conversations; resumable, with a checkpoint every few minutes."""
 
 import argparse
+from itertools import islice
 from pathlib import Path
 import time
 
@@ -46,6 +47,12 @@ def weighted_loss(model, tokens, weights):
     return (losses * marks[used]).sum() / marks[used].sum()
 
 
+def staged_batches(tokenizer, args):
+    """The first stage's fixed templates, then the second stage's looser wording."""
+    yield from islice(training_batches(tokenizer, args.seed, args.batch_tokens, varied=False), args.template_steps)
+    yield from training_batches(tokenizer, args.seed + 1, args.batch_tokens, varied=True)
+
+
 def save_checkpoint(path, model, optimizer, step):
     """Writes a checkpoint beside the old one first, so that a kill never loses both."""
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
@@ -73,7 +80,7 @@ def train(args):
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
-    batches = training_batches(tokenizer, args.seed, args.batch_tokens)
+    batches = staged_batches(tokenizer, args)
     for _ in range(first):
         next(batches)
     print(f"{sum(weight.numel() for weight in model.parameters())} parameters, from step {first}", flush=True)
@@ -103,7 +110,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=3200)
+    parser.add_argument("--template-steps", type=int, default=1750, help="steps before the wording loosens")
     parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--save-every", type=int, default=250)
     parser.add_argument("--threads", type=int, default=2)

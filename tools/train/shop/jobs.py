@@ -3,6 +3,7 @@
 
 from . import blurb, extract, recommend, sentiment, smalltalk
 from .example import SYSTEM_PROMPTS
+from .varied import make_varied
 
 MAKERS = {"rec": recommend.make, "blurb": blurb.make, "sent": sentiment.make, "extract": extract.make,
           "talk": smalltalk.make}
@@ -20,13 +21,23 @@ def make_example(rng, catalog, kind, held_out):
             return example
 
 
-def training_conversation(rng, catalog):
+def training_example(rng, catalog, kind, varied):
+    """One training job; with varied, half of them are worded loosely."""
+    if varied and kind in JOB_KINDS and rng.random() < 0.5:
+        example = make_varied(rng, catalog, kind)
+        if rng.random() < 0.3:
+            example.system = rng.choice(SYSTEM_PROMPTS)
+        return example
+    return make_example(rng, catalog, kind, held_out=False)
+
+
+def training_conversation(rng, catalog, varied=False):
     """A conversation to learn from: mostly one job, sometimes several in a row."""
     turns = rng.choice((2, 2, 3, 4)) if rng.random() < 0.06 else 1
     kinds = rng.choices(list(TRAINING_WEIGHTS), TRAINING_WEIGHTS.values(), k=turns)
     messages = []
     for kind in kinds:
-        example = make_example(rng, catalog, kind, held_out=False)
+        example = training_example(rng, catalog, kind, varied)
         messages += (example.messages() if not messages else example.messages()[-1:])
         messages.append({"role": "assistant", "content": example.answer})
     return messages
