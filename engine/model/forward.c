@@ -37,55 +37,66 @@ static size_t align_up(size_t bytes)
     return (bytes + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
 }
 
-static size_t take(size_t *at_bytes, size_t bytes)
-{
-    size_t begin = *at_bytes;
-    *at_bytes += align_up(bytes);
-    return begin;
-}
-
 static size_t max_size(size_t a, size_t b)
 {
     return a > b ? a : b;
 }
 
+/* Hands out aligned pieces of one block of memory, or only counts when there is none yet. */
+struct layout {
+    uint8_t *base; /* NULL: counting */
+    size_t at_bytes;
+};
+
+static void *take(struct layout *layout, size_t bytes)
+{
+    void *piece = layout->base ? layout->base + layout->at_bytes : NULL;
+    layout->at_bytes += align_up(bytes);
+    return piece;
+}
+
+static size_t operand_bytes(const struct model *model)
+{
+    const struct hparams *h = &model->hparams;
+    const int32_t depths[] = {h->hidden, h->heads * h->head_dim, h->intermediate};
+    size_t bytes = 0;
+    for (size_t i = 0; i < sizeof depths / sizeof depths[0]; i++)
+        bytes = max_size(bytes, model->kernels->activation_bytes(model->weight_format,
+                                                                 model->max_batch_tokens, depths[i]));
+    return bytes;
+}
+
 void forward_layout(struct forward_buffers *out, const struct model *model, int members, uint8_t *base)
 {
     const struct hparams *h = &model->hparams;
-    const struct kernels *kernels = model->kernels;
-    const int32_t rows = model->max_batch_tokens, q = h->heads * h->head_dim, kv = h->kv_heads * h->head_dim;
-    const size_t row_bytes = (size_t)rows * sizeof(float);
-    const int32_t depths[] = {h->hidden, q, h->intermediate};
-    size_t operand_bytes = 0, at = 0;
-    for (size_t i = 0; i < sizeof depths / sizeof depths[0]; i++)
-        operand_bytes =
-            max_size(operand_bytes, kernels->activation_bytes(model->weight_format, rows, depths[i]));
-    int32_t attention_rows = rows < FORWARD_ATTENTION_ROWS ? rows : FORWARD_ATTENTION_ROWS;
-    *out = (struct forward_buffers){.memory = base};
-    out->scratch_bytes =
-        align_up(kernels->attention_scratch_bytes(h->heads, h->kv_heads, h->head_dim, attention_rows));
-    const size_t x = take(&at, row_bytes * (size_t)h->hidden),
-                 normed = take(&at, row_bytes * (size_t)h->hidden);
-    const size_t shared = at;
-    const size_t attention_out = take(&at, row_bytes * (size_t)q), q_at = take(&at, row_bytes * (size_t)q);
-    const size_t k_at = take(&at, row_bytes * (size_t)kv), v_at = take(&at, row_bytes * (size_t)kv);
-    size_t mlp = shared;
-    const size_t gate = take(&mlp, row_bytes * (size_t)h->intermediate);
-    const size_t up = take(&mlp, row_bytes * (size_t)h->intermediate);
-    at = max_size(at, mlp);
-    const size_t cos_at = take(&at, row_bytes * (size_t)(h->head_dim / 2));
-    const size_t sin_at = take(&at, row_bytes * (size_t)(h->head_dim / 2));
-    const size_t operands = take(&at, operand_bytes),
-                 scratch = take(&at, out->scratch_bytes * (size_t)members);
-    out->memory_bytes = at;
-    if (!base)
-        return;
-    out->x = (float *)(base + x), out->normed = (float *)(base + normed);
-    out->attention_out = (float *)(base + attention_out), out->q = (float *)(base + q_at);
-    out->k = (float *)(base + k_at), out->v = (float *)(base + v_at);
-    out->gate = (float *)(base + gate), out->up = (float *)(base + up);
-    out->cos = (float *)(base + cos_at), out->sin = (float *)(base + sin_at);
-    out->operands = base + operands, out->scratch = base + scratch;
+    const int32_t rows = model->max_batch_tokens;
+    const size_t column_bytes = (size_t)rows * sizeof(float);
+    const size_t hidden_bytes = column_bytes * (size_t)h->hidden,
+                 mlp_bytes = column_bytes * (size_t)h->intermediate;
+    const size_t q_bytes = column_bytes * (size_t)(h->heads * h->head_dim);
+    const size_t kv_bytes = column_bytes * (size_t)(h->kv_heads * h->head_dim);
+    const size_t rope_bytes = column_bytes * (size_t)(h->head_dim / 2);
+    struct layout layout = {.base = base};
+    out->x = take(&layout, hidden_bytes);
+    out->normed = take(&layout, hidden_bytes);
+
+    struct layout mlp = layout; /* starts where q starts */
+    out->q = take(&layout, q_bytes);
+    out->k = take(&layout, kv_bytes);
+    out->v = take(&layout, kv_bytes);
+    out->attention_out = take(&layout, q_bytes);
+    out->gate = take(&mlp, mlp_bytes);
+    out->up = take(&mlp, mlp_bytes);
+    layout.at_bytes = max_size(layout.at_bytes, mlp.at_bytes);
+
+    out->cos = take(&layout, rope_bytes);
+    out->sin = take(&layout, rope_bytes);
+    out->operands = take(&layout, operand_bytes(model));
+    out->scratch_bytes = align_up(model->kernels->attention_scratch_bytes(
+        h->heads, h->kv_heads, h->head_dim, rows < FORWARD_ATTENTION_ROWS ? rows : FORWARD_ATTENTION_ROWS));
+    out->scratch = take(&layout, out->scratch_bytes * (size_t)members);
+    out->memory = base;
+    out->memory_bytes = layout.at_bytes;
 }
 
 /* This member's share of the rows. */
