@@ -23,7 +23,7 @@ HOMES = {
     "cjson/*": ["base/json.c"],
     "openssl/*": ["base/sha256.c"],
     "cblas.h": ["engine/kernels/gemm.c"],
-    "*intrin.h": ["engine/kernels/*_avx2.c", "engine/kernels/*_avx512.c"],
+    "*intrin.h": ["engine/kernels/*avx*"],
     "pcre2.h": ["engine/text/pretokenizer.c"],
     "utf8proc.h": ["engine/text/unicode.c"],
     "hiredis/*": ["kvtier/redis_connection.c"],
