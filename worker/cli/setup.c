@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/cli/setup.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/sha256.h"
+#include "config/config_limits.h"
+#include "engine/model/model.h"
+
+enum { DEFAULT_KV_SHARE = 4, DEFAULT_KV_MOST_MB = 4096, LEAST_KV_BLOCKS = 8 };
+
+static void name_model(struct setup *setup, const char *path)
+{
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    size_t begin = end;
+    while (begin > 0 && path[begin - 1] != '/')
+        begin--;
+    snprintf(setup->model_name, sizeof setup->model_name, "%.*s", (int)(end - begin), path + begin);
+    setup->only_name = setup->model_name;
+}
+
+static enum status open_text(struct setup *setup, struct error *err)
+{
+    const char *path = setup->config->model.path;
+    enum status status = hparams_read(&setup->hparams, path, err);
+    if (status == STATUS_OK)
+        status = tokenizer_open(&setup->tokenizer, path, err);
+    if (status != STATUS_OK)
+        return status;
+    status = chat_template_open(&setup->chat_template, path, err);
+    return status == STATUS_NOT_FOUND ? STATUS_OK : status; /* completions work without a template */
+}
+
+static int threads_of(const struct config *config)
+{
+    return config->engine.threads > 0 ? (int)config->engine.threads : config_cpu_limit();
+}
+
+static enum status open_model(struct setup *setup, struct error *err)
+{
+    const struct config *config = setup->config;
+    struct model_options options = {.model_dir = config->model.path,
+                                    .kernels = config->model.kernels,
+                                    .weight_format = config->model.weight_format,
+                                    .kv_format = config->model.kv_format,
+                                    .threads = threads_of(config),
+                                    .max_batch_tokens = (int32_t)config->engine.max_batch_tokens,
+                                    .max_logit_rows =
+                                        engine_max_logit_rows((int32_t)config->engine.max_sequences)};
+    return model_open(&setup->model, &options, err);
+}
+
+/* Blocks for the configured memory, or for a quarter of what is left beside the weights; no more than every
+ * sequence at full length could use. */
+static enum status plan_blocks(struct setup *setup, int32_t context_tokens, struct error *err)
+{
+    const struct config *config = setup->config;
+    uint64_t block_bytes = model_block_bytes(setup->model, (int32_t)config->engine.block_tokens);
+    uint64_t limit = config_memory_limit_bytes();
+    uint64_t taken = model_weight_bytes(setup->model) + model_buffer_bytes(setup->model);
+    uint64_t bytes = (uint64_t)config->engine.kv_memory_mb << 20;
+    if (bytes == 0) {
+        bytes = limit > taken ? (limit - taken) / DEFAULT_KV_SHARE : 0;
+        if (bytes > (uint64_t)DEFAULT_KV_MOST_MB << 20)
+            bytes = (uint64_t)DEFAULT_KV_MOST_MB << 20;
+    }
+    uint64_t most = ((uint64_t)context_tokens / (uint64_t)config->engine.block_tokens + 1) *
+                    (uint64_t)config->engine.max_sequences;
+    uint64_t blocks = bytes / block_bytes;
+    if (blocks < LEAST_KV_BLOCKS || taken + bytes > limit)
+        return error_set(
+            err, STATUS_CONFIG,
+            "memory does not suffice: weights and buffers take %llu MB, the KV pool would have %llu MB, the "
+            "limit is %llu MB; lower engine.kv_memory_mb or use a smaller weight format",
+            (unsigned long long)(taken >> 20), (unsigned long long)(bytes >> 20),
+            (unsigned long long)(limit >> 20));
+    if (blocks > most)
+        blocks = most;
+    setup->kv_blocks = blocks > INT32_MAX ? INT32_MAX : (int32_t)blocks;
+    return STATUS_OK;
+}
+
+static enum status open_engine(struct setup *setup, const struct setup_options *options, struct error *err)
+{
+    const struct config *config = setup->config;
+    int32_t context = setup->hparams.max_context_tokens;
+    if (config->engine.max_context_tokens > 0 && config->engine.max_context_tokens < context)
+        context = (int32_t)config->engine.max_context_tokens;
+    enum status status = plan_blocks(setup, context, err);
+    if (status != STATUS_OK)
+        return status;
+    struct engine_options engine = {.model = setup->model,
+                                    .tokenizer = setup->tokenizer,
+                                    .block_tokens = (int32_t)config->engine.block_tokens,
+                                    .kv_blocks = setup->kv_blocks,
+                                    .max_sequences = (int32_t)config->engine.max_sequences,
+                                    .max_batch_tokens = (int32_t)config->engine.max_batch_tokens,
+                                    .max_chunk_tokens = (int32_t)config->engine.max_chunk_tokens,
+                                    .max_waiting = (int32_t)config->engine.max_waiting,
+                                    .max_context_tokens = context,
+                                    .prefix_cache = config->engine.prefix_cache,
+                                    .force_preempt_every = options->force_preempt_every};
+    return engine_open(&setup->engine, &engine, err);
+}
+
+static enum status check_fingerprint(struct setup *setup, struct error *err)
+{
+    const char *required = setup->config->engine.require_fingerprint;
+    sha256_hex(model_fingerprint(setup->model), setup->fingerprint);
+    if (!*required || strncmp(required, setup->fingerprint, strlen(required)) == 0)
+        return STATUS_OK;
+    return error_set(err, STATUS_CONFIG,
+                     "engine.require_fingerprint is %.64s but this model, format and kernel set have %s",
+                     required, setup->fingerprint);
+}
+
+static void fill_contexts(struct setup *setup)
+{
+    const struct config *config = setup->config;
+    int32_t context = setup->hparams.max_context_tokens;
+    if (config->engine.max_context_tokens > 0 && config->engine.max_context_tokens < context)
+        context = (int32_t)config->engine.max_context_tokens;
+    bool named = config->model.served_model_names.count > 0;
+    setup->parse = (struct job_parse_context){
+        .config = config,
+        .hparams = &setup->hparams,
+        .tokenizer = setup->tokenizer,
+        .chat_template = setup->chat_template,
+        .served_names = named ? config->model.served_model_names.items : &setup->only_name,
+        .served_count = named ? config->model.served_model_names.count : 1,
+        .max_context_tokens = context};
+    setup->generation = (struct generation_context){.tokenizer = setup->tokenizer,
+                                                    .system_fingerprint = setup->fingerprint,
+                                                    .max_result_bytes = (size_t)config->results.max_bytes,
+                                                    .hparams = &setup->hparams};
+}
+
+enum status setup_open(struct setup **out, const struct setup_options *options, struct error *err)
+{
+    *out = NULL;
+    if (!*options->config->model.path)
+        return error_set(err, STATUS_CONFIG, "no model: name its directory with model.path or -m");
+    struct setup *setup = calloc(1, sizeof *setup);
+    if (!setup)
+        return error_set(err, STATUS_NO_MEMORY, "no memory to open the model");
+    setup->config = options->config;
+    name_model(setup, options->config->model.path);
+    enum status status = open_text(setup, err);
+    if (status == STATUS_OK && options->with_engine)
+        status = open_model(setup, err);
+    if (status == STATUS_OK && options->with_engine)
+        status = check_fingerprint(setup, err);
+    if (status == STATUS_OK && options->with_engine)
+        status = open_engine(setup, options, err);
+    if (status != STATUS_OK) {
+        setup_close(setup);
+        return status;
+    }
+    fill_contexts(setup);
+    *out = setup;
+    return STATUS_OK;
+}
+
+void setup_close(struct setup *setup)
+{
+    if (!setup)
+        return;
+    engine_close(setup->engine);
+    model_close(setup->model);
+    chat_template_close(setup->chat_template);
+    tokenizer_close(setup->tokenizer);
+    free(setup);
+}
+
+void setup_describe(const struct setup *setup, struct bytes *out)
+{
+    bytes_appendf(out,
+                  "model %s, weights %s (%llu MB), kv %s (%d blocks of %lld tokens), kernels %s, %d threads, "
+                  "fingerprint %.12s",
+                  setup->model_name, model_weight_format_name(setup->model),
+                  (unsigned long long)(model_weight_bytes(setup->model) >> 20),
+                  model_kv_format_name(setup->model), setup->kv_blocks,
+                  (long long)setup->config->engine.block_tokens, model_kernels_name(setup->model),
+                  model_threads(setup->model), setup->fingerprint);
+}

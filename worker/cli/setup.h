@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Everything that needs a model, opened from the configuration in one place: `worker`, `batch` and `submit`
+// share it.
+#ifndef WORKER_CLI_SETUP_H
+#define WORKER_CLI_SETUP_H
+
+#include "config/config.h"
+#include "engine/engine.h"
+#include "worker/infer/generation.h"
+#include "worker/intake/job_parse.h"
+
+struct setup_options {
+    const struct config *config; /* borrowed */
+    bool with_engine;            /* false: only what parsing a job needs */
+    int32_t force_preempt_every; /* tests */
+};
+
+struct setup {
+    const struct config *config;
+    struct tokenizer *tokenizer;
+    struct chat_template *chat_template; /* NULL: the model has none */
+    struct hparams hparams;
+    struct model *model;   /* NULL without engine */
+    struct engine *engine; /* likewise */
+    int32_t kv_blocks;
+    char model_name[256];  /* name of the directory */
+    const char *only_name; /* served name when the configuration lists none */
+    char fingerprint[65];  /* hex */
+    struct job_parse_context parse;
+    struct generation_context generation;
+};
+
+/* Statuses: those of model, tokenizer, template and engine; CONFIG for an impossible memory plan. */
+MUST_CHECK enum status setup_open(struct setup **out, const struct setup_options *options, struct error *err);
+void setup_close(struct setup *setup);
+/* One line about what was opened, for logs and people. */
+void setup_describe(const struct setup *setup, struct bytes *out);
+
+#endif

@@ -1,0 +1,500 @@
+// SPDX-License-Identifier: Apache-2.0
+// DESIGN: a live job is found by its handle. A result stays in `unacked` until the broker has it; only then
+// does intake hear of it. Orders are drained after a report was taken and before it is applied, so that the
+// reason of a cancellation is known before the cancelled job's last report.
+#include "worker/emit/emit.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/monotime.h"
+#include "worker/emit/result_record.h"
+#include "worker/emit/result_sink.h"
+#include "worker/emit/token_stream.h"
+
+enum {
+    TURN_MS = 10,
+    TOPIC_BYTES = 900,
+    CHUNK_BYTES = 16 << 20,
+    LAST_FLUSH_MS = 15000,
+    SEND_WAIT_MS = 20,
+    LOG_EVERY_MS = 10000
+};
+
+struct live {        /* one accepted job */
+    uint64_t handle; /* 0: free */
+    struct generation *generation;
+    enum status reason; /* of a cancellation, OK: none */
+    bool streaming;     /* formatting has begun: it goes on to the end */
+    uint64_t seq;
+    int64_t last_token_ns;
+    size_t topic_bytes;
+    char topic[TOPIC_BYTES];
+};
+
+struct outgoing { /* one result on its way to the broker */
+    uint64_t handle;
+    struct job_identity identity; /* to answer with an error line when the broker refuses the result's size */
+    enum metrics_result status;
+};
+
+struct emit {
+    struct pipeline_shared *shared;
+    pthread_t thread;
+    struct result_sink *sink;
+    struct token_stream *stream; /* NULL: disabled */
+    struct live *live;           /* [capacity] at handle % capacity, then linear */
+    size_t capacity;
+    struct bytes chunks;
+    struct result_record record;
+    int64_t logged_ms;
+};
+
+/* ---- live jobs ---- */
+
+static struct live *find_live(struct emit *emit, uint64_t handle)
+{
+    for (size_t i = 0; i < emit->capacity; i++) {
+        struct live *live = &emit->live[(handle + i) % emit->capacity];
+        if (live->handle == handle)
+            return live;
+    }
+    return NULL;
+}
+
+static struct live *add_live(struct emit *emit, uint64_t handle)
+{
+    for (size_t i = 0; i < emit->capacity; i++) {
+        struct live *live = &emit->live[(handle + i) % emit->capacity];
+        if (live->handle == 0) {
+            *live = (struct live){.handle = handle};
+            return live;
+        }
+    }
+    UNREACHABLE(); /* intake keeps fewer jobs in flight */
+}
+
+static void remove_live(struct live *live)
+{
+    generation_close(live->generation);
+    live->handle = 0;
+    live->generation = NULL;
+}
+
+static void make_topic(struct live *live, const struct job *job)
+{
+    struct bytes topic;
+    bytes_init(&topic, TOPIC_BYTES - 1);
+    bytes_appendf(&topic, "job.%s.%s", job->batch_id, job->custom_id);
+    live->topic_bytes =
+        topic.failed ? 0 : topic.count_bytes + 1; /* the NUL keeps "job.b.1" from matching "job.b.10" */
+    if (!topic.failed)
+        memcpy(live->topic, topic.data, live->topic_bytes);
+    bytes_release(&topic);
+}
+
+/* ---- acknowledgements ---- */
+
+static void acknowledge(struct emit *emit, uint64_t handle)
+{
+    struct emit_ack *ack = malloc(sizeof *ack);
+    CHECK(ack != NULL);
+    ack->job_handle = handle;
+    if (!channel_send(emit->shared->acks, ack, -1))
+        free(ack); /* intake has ended: it gave these jobs back */
+}
+
+static void send_record(struct emit *emit, const struct result_record_source *source,
+                        struct outgoing *outgoing);
+
+/* The broker's own limit is below results.max_bytes: the job is answered with a line that fits. */
+static void answer_too_large(struct emit *emit, struct outgoing *outgoing)
+{
+    struct result result;
+    struct error err;
+    struct job_record none = {.topic = "", .cluster_id = "", .timestamp_ms = -1};
+    CHECK(result_not_executed(&result, &outgoing->identity, "result_too_large",
+                              "the broker does not take a record of this size", &err) == STATUS_OK);
+    struct result_record_source source = {.config = emit->shared->config,
+                                          .worker_id = emit->shared->worker_id,
+                                          .result = &result,
+                                          .identity = &outgoing->identity,
+                                          .record = &none};
+    outgoing->status = METRICS_FAILED;
+    send_record(emit, &source, outgoing);
+    result_release(&result);
+}
+
+static void take_acked(void *context, void *tag, const struct error *error)
+{
+    struct emit *emit = context;
+    struct outgoing *outgoing = tag;
+    if (error && error->status == STATUS_TOO_LARGE) {
+        answer_too_large(emit, outgoing);
+        return;
+    }
+    if (error) { /* not stored: not acknowledged, so its offset stays and the job comes again */
+        emit->shared->metrics->produce_failures++;
+        log_error("emit", "a result was not stored: %s", error->text);
+    } else {
+        emit->shared->metrics->results[outgoing->status]++;
+        acknowledge(emit, outgoing->handle);
+    }
+    free(outgoing);
+}
+
+/* ---- publishing ---- */
+
+static void fail(struct emit *emit, const struct error *err)
+{
+    if (emit->shared->failure == STATUS_OK)
+        log_error("emit", "%s", err->text);
+    emit->shared->failure = (int)err->status;
+    emit->shared->draining = emit->shared->hurry = true;
+}
+
+static void send_record(struct emit *emit, const struct result_record_source *source,
+                        struct outgoing *outgoing)
+{
+    struct error err;
+    enum status status;
+    result_record_fill(&emit->record, source);
+    emit->record.record.tag = outgoing;
+    while ((status = result_sink_send(emit->sink, &emit->record.record, &err)) == STATUS_FULL) {
+        struct error fatal;
+        if (result_sink_poll(emit->sink, SEND_WAIT_MS, &fatal) != STATUS_OK)
+            break;
+    }
+    if (status == STATUS_OK)
+        return;
+    if (status == STATUS_TOO_LARGE && outgoing->status != METRICS_FAILED) {
+        answer_too_large(emit, outgoing);
+        return;
+    }
+    fail(emit, &err);
+    free(outgoing);
+}
+
+static enum metrics_result status_of(const struct result *result)
+{
+    return strcmp(result->status, "completed") == 0   ? METRICS_COMPLETED
+           : strcmp(result->status, "cancelled") == 0 ? METRICS_CANCELLED
+           : strcmp(result->status, "expired") == 0   ? METRICS_EXPIRED
+                                                      : METRICS_FAILED;
+}
+
+static struct outgoing *outgoing_of(uint64_t handle, const struct result *result)
+{
+    struct outgoing *outgoing = calloc(1, sizeof *outgoing);
+    CHECK(outgoing != NULL);
+    outgoing->handle = handle;
+    outgoing->status = status_of(result);
+    return outgoing;
+}
+
+static void publish(struct emit *emit, struct live *live, const struct result *result)
+{
+    const struct job *job = generation_job(live->generation);
+    struct outgoing *outgoing = outgoing_of(live->handle, result);
+    result_identity_of(&outgoing->identity, job);
+    struct result_record_source source = {.config = emit->shared->config,
+                                          .worker_id = emit->shared->worker_id,
+                                          .result = result,
+                                          .job = job,
+                                          .record = &job->source,
+                                          .attempt = job->attempt};
+    metrics_observe(&emit->shared->metrics->ttft, result->ttft_ns);
+    metrics_observe(&emit->shared->metrics->e2e, result->e2e_ns);
+    metrics_observe(&emit->shared->metrics->queue, result->queue_ns);
+    send_record(emit, &source, outgoing);
+}
+
+static void publish_answer(struct emit *emit, struct emit_order *order)
+{
+    struct outgoing *outgoing = outgoing_of(order->job_handle, &order->result);
+    outgoing->identity = order->identity;
+    order->source.key = order->key;
+    order->source.key_bytes = order->key_bytes;
+    struct result_record_source source = {.config = emit->shared->config,
+                                          .worker_id = emit->shared->worker_id,
+                                          .result = &order->result,
+                                          .identity = &order->identity,
+                                          .record = &order->source};
+    send_record(emit, &source, outgoing);
+}
+
+/* ---- streaming ---- */
+
+static uint32_t read_u32le(const char *at)
+{
+    const unsigned char *b = (const unsigned char *)at;
+    return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+
+static void stream_one(struct emit *emit, struct live *live, uint32_t flags, const char *chunk, size_t bytes)
+{
+    flags |= live->seq == 0 ? TOKEN_STREAM_FIRST : 0;
+    token_stream_publish(emit->stream, live->topic, live->topic_bytes, live->seq++,
+                         generation_job(live->generation)->attempt, flags, chunk, bytes);
+}
+
+static void stream_chunks(struct emit *emit, struct live *live)
+{
+    size_t at = 0;
+    while (at + 4 <= emit->chunks.count_bytes) {
+        uint32_t bytes = read_u32le(emit->chunks.data + at);
+        stream_one(emit, live, 0, emit->chunks.data + at + 4, bytes);
+        at += 4 + bytes;
+    }
+}
+
+static void end_stream(struct emit *emit, struct live *live, bool retry)
+{
+    if (live->streaming)
+        stream_one(emit, live, TOKEN_STREAM_LAST | (retry ? TOKEN_STREAM_RETRY : 0), "[DONE]", 6);
+}
+
+static bool decide_streaming(struct emit *emit, struct live *live)
+{
+    if (!emit->stream || live->topic_bytes == 0)
+        return false;
+    if (!live->streaming)
+        live->streaming = generation_job(live->generation)->stream_requested ||
+                          token_stream_wanted(emit->stream, live->topic, live->topic_bytes);
+    return live->streaming;
+}
+
+/* ---- reports ---- */
+
+static void finish_refused(struct emit *emit, struct live *live, const struct error *error)
+{
+    struct job_identity identity;
+    struct job_fault fault = {.http_status = 400, .type = "invalid_request_error"};
+    struct result result;
+    struct error err;
+    result_identity_of(&identity, generation_job(live->generation));
+    snprintf(fault.message, sizeof fault.message, "%s", error->text);
+    CHECK(result_from_fault(&result, &identity, &fault, &err) == STATUS_OK);
+    publish(emit, live, &result);
+    result_release(&result);
+    end_stream(emit, live, false);
+    remove_live(live);
+}
+
+static void finish_cancelled(struct emit *emit, struct live *live)
+{
+    struct job_identity identity;
+    struct result result;
+    struct error err;
+    bool expired = live->reason == STATUS_EXPIRED;
+    result_identity_of(&identity, generation_job(live->generation));
+    emit->shared->metrics->finished_abort++;
+    if (live->reason != STATUS_CLOSED) { /* closed: the job is another worker's now */
+        CHECK(
+            result_not_executed(&result, &identity, expired ? "batch_expired" : "batch_cancelled",
+                                expired ? "the job's deadline passed while it ran" : "the job was cancelled",
+                                &err) == STATUS_OK);
+        publish(emit, live, &result);
+        result_release(&result);
+    }
+    end_stream(emit, live, live->reason == STATUS_CLOSED);
+    remove_live(live);
+}
+
+static void finish(struct emit *emit, struct live *live)
+{
+    struct result result;
+    struct error err;
+    if (live->reason != STATUS_OK) {
+        finish_cancelled(emit, live);
+        return;
+    }
+    CHECK(generation_result(live->generation, &result, &err) == STATUS_OK);
+    if (strcmp(result.finish_reason, "length") == 0)
+        emit->shared->metrics->finished_length++;
+    else
+        emit->shared->metrics->finished_stop++;
+    publish(emit, live, &result);
+    result_release(&result);
+    end_stream(emit, live, false);
+    remove_live(live);
+}
+
+static void accept(struct emit *emit, const struct engine_report_item *item)
+{
+    struct error err;
+    struct live *live = add_live(emit, item->job_handle);
+    make_topic(live, item->job);
+    CHECK(generation_open(&live->generation, emit->shared->generation, item->job, &err) == STATUS_OK);
+}
+
+static void apply_item(struct emit *emit, const struct engine_report_item *item, int64_t now_ns)
+{
+    struct error err;
+    if (item->type == REPORT_ACCEPTED)
+        accept(emit, item);
+    struct live *live = find_live(emit, item->job_handle);
+    CHECK(live != NULL);
+    if (item->type == REPORT_REFUSED) {
+        finish_refused(emit, live, &item->error);
+        return;
+    }
+    bool streaming = decide_streaming(emit, live);
+    bytes_reset(&emit->chunks);
+    CHECK(generation_apply(live->generation, item, streaming ? &emit->chunks : NULL, &err) == STATUS_OK);
+    if (streaming)
+        stream_chunks(emit, live);
+    if (item->type == REPORT_TOKEN) {
+        if (live->last_token_ns)
+            metrics_observe(&emit->shared->metrics->inter_token, now_ns - live->last_token_ns);
+        live->last_token_ns = now_ns;
+    }
+    if (generation_done(live->generation))
+        finish(emit, live);
+}
+
+static void take_orders(struct emit *emit)
+{
+    for (struct emit_order *order; (order = channel_receive(emit->shared->orders, 0));) {
+        struct live *live = order->type == EMIT_REASON ? find_live(emit, order->job_handle) : NULL;
+        if (order->type == EMIT_ANSWER)
+            publish_answer(emit, order);
+        else if (live && live->reason == STATUS_OK)
+            live->reason = order->reason;
+        emit_order_free(order);
+    }
+}
+
+static void take_report(struct emit *emit, struct engine_report *report)
+{
+    take_orders(emit);
+    for (size_t i = 0; i < report->count; i++)
+        apply_item(emit, &report->items[i], report->step_end_ns);
+    engine_report_free(report);
+}
+
+/* ---- the loop ---- */
+
+static void wait_for_work(struct emit *emit)
+{
+    struct pollfd fds[4] = {{.fd = channel_fd(emit->shared->reports), .events = POLLIN},
+                            {.fd = channel_fd(emit->shared->orders), .events = POLLIN}};
+    nfds_t count = 2;
+    if (channel_is_shut(emit->shared->reports))
+        fds[0].fd = -1; /* a shut channel is readable for ever */
+    if (emit->stream) {
+        int stream[2];
+        token_stream_fds(emit->stream, stream);
+        fds[count++] = (struct pollfd){.fd = stream[0], .events = POLLIN};
+        fds[count++] = (struct pollfd){.fd = stream[1], .events = POLLIN};
+    }
+    poll(fds, count, TURN_MS);
+}
+
+static void publish_stream_stats(struct emit *emit)
+{
+    struct token_stream_stats stats;
+    struct metrics *metrics = emit->shared->metrics;
+    token_stream_stats_read(emit->stream, &stats);
+    metrics->stream_chunks = stats.chunks;
+    metrics->stream_dropped = stats.dropped;
+    metrics->stream_replays = stats.replays;
+    metrics->stream_subscribers = stats.subscribers;
+}
+
+static void turn(struct emit *emit)
+{
+    struct error err;
+    emit->shared->emit_ms = monotime_ms();
+    if (emit->stream) {
+        token_stream_service(emit->stream);
+        publish_stream_stats(emit);
+    }
+    for (struct engine_report *report; (report = channel_receive(emit->shared->reports, 0));)
+        take_report(emit, report);
+    take_orders(emit);
+    if (result_sink_poll(emit->sink, 0, &err) != STATUS_OK)
+        fail(emit, &err);
+}
+
+static void *run(void *context)
+{
+    struct emit *emit = context;
+    struct pipeline_shared *shared = emit->shared;
+    int64_t end_ms = 0;
+    for (;;) {
+        turn(emit);
+        bool over = channel_is_shut(shared->reports) && channel_count(shared->reports) == 0;
+        if (over && end_ms == 0)
+            end_ms = monotime_ms() + LAST_FLUSH_MS;
+        if (over && (result_sink_unsent(emit->sink) == 0 || monotime_ms() >= end_ms || shared->failure))
+            break;
+        wait_for_work(emit);
+    }
+    result_sink_close(emit->sink);
+    token_stream_close(emit->stream);
+    return NULL;
+}
+
+static enum status open_stream(struct emit *emit, struct error *err)
+{
+    const struct config *config = emit->shared->config;
+    struct token_stream_options options = {.bind = config->stream.bind,
+                                           .replay_bind = config->stream.replay_bind,
+                                           .insecure = config->stream.insecure,
+                                           .high_water_mark = (int)config->stream.high_water_mark,
+                                           .replay_bytes = (size_t)config->stream.replay_bytes,
+                                           .epoch = emit->shared->epoch};
+    return config->stream.enabled ? token_stream_open(&emit->stream, &options, err) : STATUS_OK;
+}
+
+static enum status open_parts(struct emit *emit, struct error *err)
+{
+    emit->capacity = (size_t)emit->shared->config->limits.max_inflight_jobs + 2048;
+    emit->live = calloc(emit->capacity, sizeof *emit->live);
+    bytes_init(&emit->chunks, CHUNK_BYTES);
+    if (!emit->live)
+        return error_set(err, STATUS_NO_MEMORY, "no memory for the emit stage");
+    enum status status = open_stream(emit, err);
+    if (status == STATUS_OK)
+        status = result_sink_open(&emit->sink, emit->shared->config, take_acked, emit, err);
+    if (status == STATUS_OK && pthread_create(&emit->thread, NULL, run, emit) != 0)
+        status = error_set(err, STATUS_NO_MEMORY, "cannot start the emit thread");
+    return status;
+}
+
+enum status emit_start(struct emit **out, struct pipeline_shared *shared, struct error *err)
+{
+    *out = NULL;
+    struct emit *emit = calloc(1, sizeof *emit);
+    if (!emit)
+        return error_set(err, STATUS_NO_MEMORY, "no memory for the emit stage");
+    emit->shared = shared;
+    enum status status = open_parts(emit, err);
+    if (status != STATUS_OK) {
+        result_sink_close(emit->sink);
+        token_stream_close(emit->stream);
+        free(emit->live);
+        free(emit);
+        return status;
+    }
+    *out = emit;
+    return STATUS_OK;
+}
+
+void emit_join(struct emit *emit)
+{
+    if (!emit)
+        return;
+    pthread_join(emit->thread, NULL);
+    for (size_t i = 0; i < emit->capacity; i++)
+        if (emit->live[i].handle)
+            remove_live(&emit->live[i]);
+    bytes_release(&emit->chunks);
+    free(emit->live);
+    free(emit);
+}
