@@ -42,7 +42,7 @@ ALWAYS_INLINE __m512i avx512_broadcast_unit(const uint8_t *unit)
 /* The first `count` of 16 lanes; all from 16 on, none from 0 down. */
 ALWAYS_INLINE __mmask16 avx512_lanes(int32_t count)
 {
-    return count >= 16 ? (__mmask16)0xffff : count <= 0 ? (__mmask16)0 : (__mmask16)((1u << count) - 1u);
+    return (__mmask16)(count >= 16 ? 0xffffu : count <= 0 ? 0u : (1u << count) - 1u);
 }
 
 /* e^x within 2 ulp, lane by lane: x = n ln 2 + r and a Taylor series of degree 7 in r. Results under 2^-126
