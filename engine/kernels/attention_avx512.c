@@ -13,7 +13,7 @@
 #include <float.h>
 
 #include "base/check.h"
-#include "engine/kernels/avx512.h"
+#include "engine/kernels/simd_avx512.h"
 
 enum {
     GROUP_TOKENS = 16,

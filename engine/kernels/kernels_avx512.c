@@ -3,7 +3,7 @@
 // partial sums folded in one fixed order: a value's bytes depend on the row alone.
 #include <math.h>
 
-#include "engine/kernels/avx512.h"
+#include "engine/kernels/simd_avx512.h"
 
 static bool supported(void)
 {

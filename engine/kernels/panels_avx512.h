@@ -11,7 +11,7 @@
 #ifndef ENGINE_KERNELS_PANELS_AVX512_H
 #define ENGINE_KERNELS_PANELS_AVX512_H
 
-#include "engine/kernels/avx512.h"
+#include "engine/kernels/simd_avx512.h"
 
 enum {
     LINE_BYTES = 64,

@@ -7,6 +7,7 @@
 #include "base/block_key.h"
 #include "engine/kernels/thread_team.h"
 #include "engine/model/model.h"
+#include "engine/model/synthetic.h"
 #include "engine/model/weights.h"
 
 /* Step buffers: one block of memory, R = max_batch_tokens rows. q..attention_out and gate, up are never alive
@@ -35,6 +36,7 @@ struct model {
     int32_t max_batch_tokens, max_logit_rows;
     struct thread_team *team;
     struct safetensors *checkpoint; /* holds the embedding table */
+    struct synthetic synthetic;     /* what the checkpoint borrows, when it is no file */
     struct weights weights;
     float *inverse_frequencies; /* [head_dim / 2] */
     struct forward_buffers buffers;

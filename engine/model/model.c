@@ -196,16 +196,55 @@ static enum dtype checkpoint_dtype(const struct model *model)
     return tensor && tensor->loadable ? tensor->dtype : DTYPE_F32;
 }
 
-static enum status open_parts(struct model *model, const struct model_options *options, struct error *err)
+/* Everything behind hparams and checkpoint. */
+static enum status open_rest(struct model *model, const struct model_options *options, struct error *err)
 {
     enum status status;
-    if ((status = hparams_read(&model->hparams, options->model_dir, err)) != STATUS_OK ||
-        (status = safetensors_open(&model->checkpoint, options->model_dir, err)) != STATUS_OK ||
-        (status = choose(model, options, checkpoint_dtype(model), err)) != STATUS_OK ||
+    if ((status = choose(model, options, checkpoint_dtype(model), err)) != STATUS_OK ||
         (status = thread_team_open(&model->team, options->threads, err)) != STATUS_OK ||
         (status = allocate_buffers(model, options->threads, err)) != STATUS_OK)
         return status;
     return load_weights(model, options, err);
+}
+
+static enum status open_directory(struct model *model, const struct model_options *options, struct error *err)
+{
+    enum status status;
+    if ((status = hparams_read(&model->hparams, options->model_dir, err)) != STATUS_OK ||
+        (status = safetensors_open(&model->checkpoint, options->model_dir, err)) != STATUS_OK)
+        return status;
+    return open_rest(model, options, err);
+}
+
+static enum status open_synthetic(struct model *model, const struct model_options *options, uint64_t seed,
+                                  struct error *err)
+{
+    enum status status;
+    if ((status = synthetic_open(&model->synthetic, &model->hparams, seed, err)) != STATUS_OK ||
+        (status = safetensors_open_memory(&model->checkpoint, model->synthetic.memory, model->synthetic.bytes,
+                                          err)) != STATUS_OK)
+        return status;
+    return open_rest(model, options, err);
+}
+
+static enum status hand_over(struct model **out, struct model *model, enum status status)
+{
+    if (status == STATUS_OK)
+        *out = model;
+    else
+        model_close(model);
+    return status;
+}
+
+enum status model_open_synthetic(struct model **out, const struct hparams *hparams,
+                                 const struct model_options *options, uint64_t seed, struct error *err)
+{
+    *out = NULL;
+    struct model *model = calloc(1, sizeof *model);
+    if (!model)
+        return error_set(err, STATUS_NO_MEMORY, "no memory for the model");
+    model->hparams = *hparams;
+    return hand_over(out, model, open_synthetic(model, options, seed, err));
 }
 
 enum status model_open(struct model **out, const struct model_options *options, struct error *err)
@@ -214,13 +253,7 @@ enum status model_open(struct model **out, const struct model_options *options, 
     struct model *model = calloc(1, sizeof *model);
     if (!model)
         return error_set(err, STATUS_NO_MEMORY, "no memory for the model");
-    enum status status = open_parts(model, options, err);
-    if (status != STATUS_OK) {
-        model_close(model);
-        return status;
-    }
-    *out = model;
-    return STATUS_OK;
+    return hand_over(out, model, open_directory(model, options, err));
 }
 
 void model_close(struct model *model)
@@ -232,6 +265,7 @@ void model_close(struct model *model)
     huge_memory_unmap(model->buffers.memory, model->buffers.memory_bytes);
     free(model->inverse_frequencies);
     safetensors_close(model->checkpoint);
+    synthetic_close(&model->synthetic);
     free(model);
 }
 

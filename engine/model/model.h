@@ -46,6 +46,11 @@ MUST_CHECK enum status model_plan(const struct model_options *options, struct mo
 /* Statuses: NOT_FOUND, INVALID (config, safetensors), UNSUPPORTED (architecture, dtype, feature; one clear
  * sentence), NO_MEMORY. */
 MUST_CHECK enum status model_open(struct model **out, const struct model_options *options, struct error *err);
+/* The same with random bf16 weights for benchmarks and tests; options->model_dir is not read.
+ * Statuses: INVALID, UNSUPPORTED, NO_MEMORY. */
+MUST_CHECK enum status model_open_synthetic(struct model **out, const struct hparams *hparams,
+                                            const struct model_options *options, uint64_t seed,
+                                            struct error *err);
 void model_close(struct model *model);
 
 const struct hparams *model_hparams(const struct model *model);

@@ -9,9 +9,8 @@
 #include "base/monotime.h"
 #include "kvtier/redis_connection.h"
 #include "kvtier/redis_store.h"
+#include "worker/cli/bench.h"
 #include "worker/cli/cli.h"
-
-int bench_tier(int argc, char **argv);
 
 enum { ROUNDS = 7, ROUND_BYTES = 128 << 20, BLOCK_TOKENS = 16, OP_LIMIT_S = 30 };
 

@@ -25,6 +25,7 @@ struct cli_verb {
 // clang-format off
 #define CLI_VERBS(X)                                                                                           \
     X(version, "print the version")                                                                            \
+    X(bench, "measure the engine, the tier and the text stages against this machine's limits")                 \
     X(kv, "look into the KV tier: stats, verify, clear")
 
 // clang-format on

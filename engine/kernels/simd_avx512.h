@@ -2,8 +2,8 @@
 // What the AVX-512 files share: the multiply-accumulate step over 32-bit units, exp, and the entry points of
 // the parts of kernels_avx512. A unit holds what one 32-bit lane of a step consumes: 1 f32, 2 bf16, 4 bytes
 // (int8), or 4 nibbles widened to bytes (int4).
-#ifndef ENGINE_KERNELS_AVX512_H
-#define ENGINE_KERNELS_AVX512_H
+#ifndef ENGINE_KERNELS_SIMD_AVX512_H
+#define ENGINE_KERNELS_SIMD_AVX512_H
 
 #include <immintrin.h>
 #include <string.h>
@@ -13,7 +13,7 @@
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL _Pragma("GCC unroll 32")
 #endif
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 

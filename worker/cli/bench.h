@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// The benchmarks behind `millrace bench`, and what those of the engine share.
+#ifndef WORKER_CLI_BENCH_H
+#define WORKER_CLI_BENCH_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+#include "engine/model/hparams.h"
+
+int bench_engine(int argc, char **argv);
+int bench_tier(int argc, char **argv);
+
+/* Hyperparameters of a well-known shape by name ("qwen3-0.6b"). Statuses: USAGE (the text lists the names),
+ * and those of hparams_parse. */
+MUST_CHECK enum status bench_shape(struct hparams *out, const char *name, struct error *err);
+
+/* A model of random weights with a KV pool of its own, driven without scheduler or sampler. */
+struct bench_model;
+struct bench_model_options {
+    const char *kernels, *weight_format, *kv_format;
+    int threads;
+    int32_t max_tokens; /* longest sequence */
+    size_t kv_bytes;    /* pool; sequences that need more share blocks */
+};
+enum { BENCH_MAX_SEQUENCES = 64, BENCH_CHUNK_TOKENS = 512 };
+
+MUST_CHECK enum status bench_model_open(struct bench_model **out, const struct hparams *hparams,
+                                        const struct bench_model_options *options, struct error *err);
+void bench_model_close(struct bench_model *bench);
+const char *bench_model_kernels_name(const struct bench_model *bench);
+/* Computes a prompt in chunks, and the logits of its last token; returns seconds. */
+double bench_model_prefill(struct bench_model *bench, int32_t tokens);
+/* One token for each of `batch` sequences with `context` tokens before it; seconds of one step, the median of
+ * those that fit in about a quarter of a second. */
+double bench_model_decode(struct bench_model *bench, int32_t batch, int32_t context);
+
+/* What the work above must do at least, counted from the shapes. */
+struct bench_cost {
+    double bytes;      /* weights read once per step, keys and values of every sequence */
+    double operations; /* of products with weights */
+    double attention_operations;
+};
+struct bench_cost bench_model_prefill_cost(const struct bench_model *bench, int32_t tokens);
+struct bench_cost bench_model_decode_cost(const struct bench_model *bench, int32_t batch, int32_t context);
+
+#endif
