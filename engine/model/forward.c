@@ -239,13 +239,14 @@ static void finish_rows(const struct forward *f, const struct layer_weights *w, 
     barrier(f);
 }
 
-static void attend(const struct forward *f, const struct batch_sequence *sequence, int32_t layer,
-                   int32_t item)
+/* `run` counts the sequence's rows by FORWARD_ATTENTION_ROWS. */
+static void attend(const struct forward *f, const struct batch_sequence *sequence, int32_t layer, int32_t run,
+                   int32_t kv_head)
 {
     const struct model *model = f->model;
     const struct hparams *h = &model->hparams;
-    const int32_t kv_head = item % h->kv_heads, first = item / h->kv_heads * FORWARD_ATTENTION_ROWS;
-    const int32_t left = sequence->rows - first, width = h->heads * h->head_dim;
+    const int32_t first = run * FORWARD_ATTENTION_ROWS, left = sequence->rows - first;
+    const int32_t width = h->heads * h->head_dim;
     const size_t offset = (size_t)(sequence->first_row + first) * (size_t)width;
     const struct attention_args args = {
         .q = model->buffers.q + offset,
@@ -269,17 +270,28 @@ static void attend(const struct forward *f, const struct batch_sequence *sequenc
                               model->buffers.scratch + (size_t)f->member * model->buffers.scratch_bytes);
 }
 
-/* Items are (sequence, run of rows, kv head), numbered through the batch and taken by whoever is free. */
+static int32_t attention_runs(const struct batch_sequence *sequence)
+{
+    return (sequence->rows + FORWARD_ATTENTION_ROWS - 1) / FORWARD_ATTENTION_ROWS;
+}
+
+/* Items are (kv head, sequence, run of rows), numbered in that order and taken by whoever is free: sequences
+ * that share blocks read one head's keys and values one after the other, while they are in the cache. */
 static void attend_rows(const struct forward *f, int32_t layer)
 {
-    int index = thread_team_next(f->model->team);
-    for (int32_t i = 0, first = 0; i < f->batch->sequence_count; i++) {
-        const struct batch_sequence *sequence = &f->batch->sequences[i];
-        int32_t runs = (sequence->rows + FORWARD_ATTENTION_ROWS - 1) / FORWARD_ATTENTION_ROWS;
-        int32_t last = first + runs * f->model->hparams.kv_heads;
-        for (; index < last; index = thread_team_next(f->model->team))
-            attend(f, sequence, layer, index - first);
-        first = last;
+    const struct batch_sequence *sequences = f->batch->sequences;
+    int64_t runs = 0;
+    for (int32_t i = 0; i < f->batch->sequence_count; i++)
+        runs += attention_runs(&sequences[i]);
+    int64_t index = thread_team_next(f->model->team);
+    for (int32_t kv_head = 0; kv_head < f->model->hparams.kv_heads; kv_head++) {
+        int64_t first = kv_head * runs; /* item of run 0 of the sequence at hand */
+        for (int32_t i = 0; i < f->batch->sequence_count; i++) {
+            const int64_t last = first + attention_runs(&sequences[i]);
+            for (; index < last; index = thread_team_next(f->model->team))
+                attend(f, &sequences[i], layer, (int32_t)(index - first), kv_head);
+            first = last;
+        }
     }
     barrier(f);
 }

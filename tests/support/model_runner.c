@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BLOCK_TOKENS = 16 };
+enum { DEFAULT_BLOCK_TOKENS = 16 };
 
 static void golden_path(char *path, size_t bytes, const char *name, const char *file)
 {
@@ -17,25 +17,25 @@ static void golden_path(char *path, size_t bytes, const char *name, const char *
     assert_true(length > 0 && (size_t)length < bytes);
 }
 
-void model_runner_open(struct model_runner *runner, const char *golden_name, const char *kernels,
-                       const char *weight_format, const char *kv_format, int threads)
+void model_runner_open(struct model_runner *runner, const struct runner_options *options)
 {
     char path[1024];
     struct error err;
-    golden_path(path, sizeof path, golden_name, "");
-    const struct model_options options = {.model_dir = path,
-                                          .kernels = kernels,
-                                          .weight_format = weight_format,
-                                          .kv_format = kv_format,
-                                          .threads = threads,
-                                          .max_batch_tokens = RUNNER_MAX_ROWS,
-                                          .max_logit_rows = RUNNER_MAX_ROWS};
+    golden_path(path, sizeof path, options->golden, "");
+    const struct model_options model_options = {.model_dir = path,
+                                                .kernels = options->kernels,
+                                                .weight_format = options->weight_format,
+                                                .kv_format = options->kv_format,
+                                                .threads = options->threads,
+                                                .max_batch_tokens = RUNNER_MAX_ROWS,
+                                                .max_logit_rows = RUNNER_MAX_ROWS};
     *runner = (struct model_runner){0};
-    if (model_open(&runner->model, &options, &err) != STATUS_OK)
+    if (model_open(&runner->model, &model_options, &err) != STATUS_OK)
         fail_msg("%s", err.text);
     const int32_t layers = model_hparams(runner->model)->layers;
-    size_t layer_bytes = model_block_bytes(runner->model, BLOCK_TOKENS) / (size_t)layers;
-    if (kv_cache_open(&runner->kv, RUNNER_MAX_BLOCKS, layers, BLOCK_TOKENS, layer_bytes, &err) != STATUS_OK)
+    const int32_t block_tokens = options->block_tokens > 0 ? options->block_tokens : DEFAULT_BLOCK_TOKENS;
+    size_t layer_bytes = model_block_bytes(runner->model, block_tokens) / (size_t)layers;
+    if (kv_cache_open(&runner->kv, RUNNER_MAX_BLOCKS, layers, block_tokens, layer_bytes, &err) != STATUS_OK)
         fail_msg("%s", err.text);
     runner->next_block = RUNNER_MAX_BLOCKS;
 }
@@ -50,7 +50,7 @@ void model_runner_sequence(struct model_runner *runner, struct runner_sequence *
                            const int32_t *tokens, int32_t max_tokens)
 {
     *sequence = (struct runner_sequence){.tokens = tokens};
-    for (int32_t i = 0; i * BLOCK_TOKENS < max_tokens; i++) {
+    for (int32_t i = 0; i * runner->kv->block_tokens < max_tokens; i++) {
         assert_true(runner->next_block > 0);
         sequence->block_table[i] = --runner->next_block;
     }

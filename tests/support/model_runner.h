@@ -20,9 +20,15 @@ struct runner_sequence {
     int32_t block_table[RUNNER_MAX_BLOCKS];
 };
 
-/* A model below tests/golden/models, opened for tests. Fails the test on any error. */
-void model_runner_open(struct model_runner *runner, const char *golden_name, const char *kernels,
-                       const char *weight_format, const char *kv_format, int threads);
+struct runner_options {
+    const char *golden; /* directory below tests/golden/models */
+    const char *kernels, *weight_format, *kv_format;
+    int threads;
+    int32_t block_tokens; /* 0: 16 */
+};
+
+/* Fails the test on any error. */
+void model_runner_open(struct model_runner *runner, const struct runner_options *options);
 void model_runner_close(struct model_runner *runner);
 /* A new sequence with blocks for max_tokens. */
 void model_runner_sequence(struct model_runner *runner, struct runner_sequence *sequence,

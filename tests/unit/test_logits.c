@@ -54,7 +54,7 @@ static void check_model(const char *name, const char *set, int32_t chunk)
     struct model_runner runner;
     struct runner_sequence sequence;
     golden_open(&golden, name);
-    model_runner_open(&runner, name, set, "f32", "f32", 1);
+    model_runner_open(&runner, &(struct runner_options){name, set, "f32", "f32", 1, 0});
     model_runner_sequence(&runner, &sequence, golden.tokens, golden.prompt_tokens + golden.greedy_tokens);
     float *logits = malloc((size_t)golden.vocab * sizeof *logits);
     assert_non_null(logits);
@@ -99,7 +99,7 @@ static void packing_bf16_weights_loses_nothing(void **state)
     float last[512];
     golden_open(&golden, "mistral");
     assert_true(golden.vocab <= 512);
-    model_runner_open(&runner, "mistral", "generic", "auto", "f32", 1);
+    model_runner_open(&runner, &(struct runner_options){"mistral", "generic", "auto", "f32", 1, 0});
     assert_string_equal(model_weight_format_name(runner.model), "bf16");
     model_runner_sequence(&runner, &sequence, golden.tokens, golden.prompt_tokens);
     assert_true(prefill(&runner, &sequence, &golden, 333, last) <= 1e-4);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The reproducibility promise, in bytes: the logits of a position depend on its token prefix alone, whatever
-// the chunking, the neighbours in the batch, the blocks and the number of threads; for every kernel set and
-// weight format of this machine, and both KV formats.
+// the chunking, the neighbours in the batch, the blocks, their size and the number of threads; for every
+// kernel set and weight format of this machine, and both KV formats.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -24,24 +24,19 @@ static int32_t prompts[SEQUENCES][LENGTH];
 static float expected[SEQUENCES][LENGTH][VOCAB]; /* each prompt alone, one token at a time, one thread */
 static float logits[RUNNER_MAX_ROWS][VOCAB];
 
-struct variant {
-    const char *model, *set, *weight_format, *kv_format;
-};
-
 static void open_variant(struct model_runner *runner, struct runner_sequence sequences[SEQUENCES],
-                         const struct variant *variant, int threads)
+                         const struct runner_options *variant)
 {
-    model_runner_open(runner, variant->model, variant->set, variant->weight_format, variant->kv_format,
-                      threads);
+    model_runner_open(runner, variant);
     for (int i = 0; i < SEQUENCES; i++)
         model_runner_sequence(runner, &sequences[i], prompts[i], LENGTH);
 }
 
-static void compute_expected(const struct variant *variant)
+static void compute_expected(const struct runner_options *variant)
 {
     struct model_runner runner;
     struct runner_sequence sequences[SEQUENCES];
-    open_variant(&runner, sequences, variant, 1);
+    open_variant(&runner, sequences, variant);
     const int32_t one = 1;
     for (int i = 0; i < SEQUENCES; i++)
         for (int position = 0; position < LENGTH; position++) {
@@ -51,21 +46,21 @@ static void compute_expected(const struct variant *variant)
     model_runner_close(&runner);
 }
 
-static void compare_rows(const struct variant *variant, int sequence, int32_t position, int32_t rows,
+static void compare_rows(const struct runner_options *variant, int sequence, int32_t position, int32_t rows,
                          const float *actual)
 {
     for (int32_t row = 0; row < rows; row++)
         if (memcmp(actual + row * VOCAB, expected[sequence][position + row], sizeof expected[0][0]) != 0)
-            fail_msg("%s %s weights %s kv %s: sequence %d position %d has other bytes", variant->model,
-                     variant->set, variant->weight_format, variant->kv_format, sequence, position + row);
+            fail_msg("%s %s weights %s kv %s: sequence %d position %d has other bytes", variant->golden,
+                     variant->kernels, variant->weight_format, variant->kv_format, sequence, position + row);
 }
 
 /* Every sequence alone, in chunks. */
-static void check_chunks(const struct variant *variant, int32_t chunk, int threads)
+static void check_chunks(const struct runner_options *variant, int32_t chunk)
 {
     struct model_runner runner;
     struct runner_sequence sequences[SEQUENCES];
-    open_variant(&runner, sequences, variant, threads);
+    open_variant(&runner, sequences, variant);
     for (int i = 0; i < SEQUENCES; i++)
         for (int32_t position = 0, rows; position < LENGTH; position += rows) {
             struct runner_sequence *sequence = &sequences[i];
@@ -77,12 +72,12 @@ static void check_chunks(const struct variant *variant, int32_t chunk, int threa
 }
 
 /* All sequences in one batch, each with its own pace, so that prefill and decode rows stand side by side. */
-static void check_batch(const struct variant *variant, int threads)
+static void check_batch(const struct runner_options *variant)
 {
     static const int32_t paces[SEQUENCES] = {1, 50, 3, 16, 33};
     struct model_runner runner;
     struct runner_sequence sequences[SEQUENCES];
-    open_variant(&runner, sequences, variant, threads);
+    open_variant(&runner, sequences, variant);
     for (;;) {
         struct runner_sequence *parts[SEQUENCES];
         int32_t rows[SEQUENCES], count = 0, row = 0;
@@ -103,13 +98,16 @@ static void check_batch(const struct variant *variant, int threads)
     model_runner_close(&runner);
 }
 
-static void check_variant(const struct variant *variant)
+static void check_variant(const struct runner_options *variant)
 {
+    struct runner_options other = *variant;
     compute_expected(variant);
-    check_chunks(variant, 16, 1);
-    check_chunks(variant, 333, 2);
-    check_batch(variant, 2);
-    check_batch(variant, 3);
+    check_chunks(variant, 16);
+    other.threads = 2;
+    check_chunks(&other, 333);
+    check_batch(&other);
+    other.threads = 3, other.block_tokens = 48;
+    check_batch(&other);
 }
 
 static void logits_are_a_function_of_the_prefix(void **state)
@@ -124,8 +122,8 @@ static void logits_are_a_function_of_the_prefix(void **state)
                 continue;
             }
             for (size_t model = 0; model < COUNT(models); model++) /* the KV formats in turn */
-                check_variant(&(struct variant){models[model], sets[set], weight_formats[format],
-                                                kv_formats[model % COUNT(kv_formats)]});
+                check_variant(&(struct runner_options){models[model], sets[set], weight_formats[format],
+                                                       kv_formats[model % COUNT(kv_formats)], 1, 16});
         }
 }
 
@@ -133,11 +131,11 @@ static void logits_are_a_function_of_the_prefix(void **state)
 static void asking_for_fewer_logits_changes_none(void **state)
 {
     (void)state;
-    const struct variant variant = {"qwen3", "generic", "f32", "f32"};
+    const struct runner_options variant = {"qwen3", "generic", "f32", "f32", 2, 16};
     struct model_runner runner;
     struct runner_sequence sequences[SEQUENCES];
     compute_expected(&variant);
-    open_variant(&runner, sequences, &variant, 2);
+    open_variant(&runner, sequences, &variant);
     int32_t positions[LENGTH], wanted[] = {3, 30, 47}, last = 0;
     for (int32_t i = 0; i < LENGTH; i++)
         positions[i] = i;
