@@ -24,7 +24,7 @@ HOMES = {
     "openssl/*": ["base/sha256.c"],
     "cblas.h": ["engine/kernels/gemm.c"],
     "*intrin.h": ["engine/kernels/*avx*"],
-    "pcre2.h": ["engine/text/pretokenizer.c"],
+    "pcre2.h": ["engine/text/regex.c"],
     "utf8proc.h": ["engine/text/unicode.c"],
     "hiredis/*": ["kvtier/redis_connection.c"],
     "librdkafka/*": ["worker/kafka_client.h", "worker/intake/job_source.c", "worker/emit/result_sink.c",
