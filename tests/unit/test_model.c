@@ -188,6 +188,32 @@ static void fingerprint_covers_what_shapes_a_token(void **state)
     assert_memory_not_equal(first, other, 32);
 }
 
+/* Tensors at odd addresses: the same model. Every kernel set of this machine reads them. */
+static void tensors_need_no_alignment(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {"generic", "openblas", "avx2", "avx512"};
+    static char text[1 << 20];
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        if (!kernels_find(sets[i]))
+            continue;
+        uint8_t aligned[32], odd[32];
+        copy_model(NULL, NULL, NULL);
+        struct model_options options = options_of(dir);
+        options.kernels = sets[i];
+        fingerprint_of(aligned, &options);
+        size_t bytes = read_file(text, sizeof text - 1, dir, "model.safetensors");
+        size_t header_end = 8 + (size_t)(uint8_t)text[0] + 256 * (size_t)(uint8_t)text[1];
+        memmove(text + header_end + 1, text + header_end, bytes - header_end);
+        text[header_end] = ' ';
+        assert_true((uint8_t)text[0] < 255);
+        text[0]++;
+        write_file("model.safetensors", text, bytes + 1);
+        fingerprint_of(odd, &options);
+        assert_memory_equal(aligned, odd, 32);
+    }
+}
+
 static void the_plan_needs_only_config_json_and_is_kept(void **state)
 {
     (void)state;
@@ -296,6 +322,7 @@ int main(void)
         cmocka_unit_test(wrong_directories_are_one_sentence),
         cmocka_unit_test(wrong_options_are_one_sentence),
         cmocka_unit_test(fingerprint_covers_what_shapes_a_token),
+        cmocka_unit_test(tensors_need_no_alignment),
         cmocka_unit_test(the_plan_needs_only_config_json_and_is_kept),
         cmocka_unit_test(the_plan_of_a_real_shape_is_right),
         cmocka_unit_test(progress_ends_at_the_total),
