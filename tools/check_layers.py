@@ -23,7 +23,7 @@ HOMES = {
     "cjson/*": ["base/json.c"],
     "openssl/*": ["base/sha256.c"],
     "cblas.h": ["engine/kernels/gemm.c"],
-    "*intrin.h": ["engine/kernels/*avx*"],
+    "*intrin.h": ["engine/kernels/*avx*", "engine/kernels/*_amx.c"],
     "pcre2.h": ["engine/text/regex.c"],
     "utf8proc.h": ["engine/text/unicode.c"],
     "hiredis/*": ["kvtier/redis_connection.c"],

@@ -6,6 +6,9 @@
 #include <string.h>
 
 static const struct kernels *const sets[] = {
+#ifdef MILLRACE_KERNELS_AMX
+    &kernels_amx,
+#endif
 #ifdef MILLRACE_KERNELS_AVX512
     &kernels_avx512,
 #endif

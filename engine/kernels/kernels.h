@@ -90,6 +90,7 @@ extern const struct kernels kernels_openblas; /* f32 only: cblas_sgemm on fixed 
 #if defined(__x86_64__)
 extern const struct kernels kernels_avx2;
 extern const struct kernels kernels_avx512;
+extern const struct kernels kernels_amx; /* avx512 with bf16 and int8 products on tiles */
 #endif
 
 /* By name; "auto": the best supported one. NULL: unknown name, or this CPU cannot run it. */

@@ -5,7 +5,7 @@
 
 #include "engine/kernels/simd_avx512.h"
 
-static bool supported(void)
+bool avx512_supported(void)
 {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
@@ -30,7 +30,7 @@ static float sum_of_squares(const float *x, int32_t n)
     return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
 }
 
-static void rms_norm(float *y, const float *x, const float *weight, int32_t n, float eps)
+void avx512_rms_norm(float *y, const float *x, const float *weight, int32_t n, float eps)
 {
     const __m512 scale = _mm512_set1_ps(1.0f / sqrtf(sum_of_squares(x, n) / (float)n + eps));
     for (int32_t i = 0; i < n; i += 16) {
@@ -40,7 +40,7 @@ static void rms_norm(float *y, const float *x, const float *weight, int32_t n, f
     }
 }
 
-static void rope(float *x, int32_t heads, int32_t head_dim, const float *cos, const float *sin)
+void avx512_rope(float *x, int32_t heads, int32_t head_dim, const float *cos, const float *sin)
 {
     const int32_t half = head_dim / 2;
     for (int32_t head = 0; head < heads; head++, x += head_dim)
@@ -54,7 +54,7 @@ static void rope(float *x, int32_t heads, int32_t head_dim, const float *cos, co
         }
 }
 
-static void swiglu(float *y, const float *gate, const float *up, int32_t n)
+void avx512_swiglu(float *y, const float *gate, const float *up, int32_t n)
 {
     const __m512 one = _mm512_set1_ps(1.0f);
     for (int32_t i = 0; i < n; i += 16) {
@@ -65,7 +65,7 @@ static void swiglu(float *y, const float *gate, const float *up, int32_t n)
     }
 }
 
-static void add(float *y, const float *x, int32_t n)
+void avx512_add(float *y, const float *x, int32_t n)
 {
     for (int32_t i = 0; i < n; i += 16) {
         const __mmask16 lanes = avx512_lanes(n - i);
@@ -77,7 +77,7 @@ static void add(float *y, const float *x, int32_t n)
 
 const struct kernels kernels_avx512 = {
     .name = "avx512",
-    .supported = supported,
+    .supported = avx512_supported,
     .has_format = has_format,
     .weight_bytes = avx512_weight_bytes,
     .n_granule = AVX512_PANEL_COLUMNS,
@@ -85,10 +85,10 @@ const struct kernels kernels_avx512 = {
     .activation_bytes = avx512_activation_bytes,
     .activation_prepare = avx512_activation_prepare,
     .matmul = avx512_matmul,
-    .rms_norm = rms_norm,
-    .rope = rope,
-    .swiglu = swiglu,
-    .add = add,
+    .rms_norm = avx512_rms_norm,
+    .rope = avx512_rope,
+    .swiglu = avx512_swiglu,
+    .add = avx512_add,
     .kv_block_bytes = avx512_kv_block_bytes,
     .kv_store = avx512_kv_store,
     .attention_scratch_bytes = avx512_attention_scratch_bytes,

@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 
 #include "base/monotime.h"
+#include "engine/kernels/products_amx.h"
 
 enum { AHEAD_BYTES = 2048, LINE_WORDS = 8 };
 #define PEAK_OPERATIONS ((uint64_t)4 << 30) /* per member: tens of milliseconds */
@@ -65,6 +66,12 @@ static void run_peak(void *context, int member, int members)
     (void)member, (void)members;
     struct peak *peak = context;
     uint64_t done = 0;
+#ifdef MILLRACE_KERNELS_AMX
+    if (peak->kernels == &kernels_amx && (peak->format == WEIGHT_BF16 || peak->format == WEIGHT_INT8))
+        done = amx_peak(peak->format, 8 * PEAK_OPERATIONS);
+    else if (peak->kernels == &kernels_amx)
+        done = avx512_peak(peak->format, PEAK_OPERATIONS);
+#endif
 #ifdef MILLRACE_KERNELS_AVX512
     if (peak->kernels == &kernels_avx512)
         done = avx512_peak(peak->format, PEAK_OPERATIONS);

@@ -152,7 +152,7 @@ size_t avx512_activation_bytes(enum weight_format format, int32_t rows, int32_t 
 
 static void prepare_bf16(uint8_t *out, const float *x, int32_t k)
 {
-    for (int32_t i = 0; i < k; i += 16) {
+    for (int32_t i = 0; i < row_units(WEIGHT_BF16, k) * 2; i += 16) { /* zero behind k */
         const __m512 values = _mm512_maskz_loadu_ps(avx512_lanes(k - i), x + i);
         _mm256_storeu_si256((__m256i *)(out + (size_t)i * 2), (__m256i)_mm512_cvtneps_pbh(values));
     }
@@ -185,7 +185,7 @@ static void prepare_int8(uint8_t *out, const float *x, int32_t k)
     __m512 inverse;
     const float scale = row_scale(x, k, &inverse);
     const __m128i offset = _mm_set1_epi8((char)0x80);
-    for (int32_t i = 0; i < k; i += 16)
+    for (int32_t i = 0; i < row_units(WEIGHT_INT8, k) * 4; i += 16)
         _mm_storeu_si128((__m128i *)(out + i), _mm_xor_si128(quantise_lanes(x + i, k - i, inverse), offset));
     memcpy(out + activation_tail(WEIGHT_INT8, k), &scale, sizeof scale);
 }
@@ -199,7 +199,7 @@ static void prepare_int4(uint8_t *out, const float *x, int32_t k)
     for (int32_t group = 0; group < int4_groups(k); group++) {
         __m512i sum = _mm512_setzero_si512();
         for (int32_t i = group * INT4_GROUP; i < (group + 1) * INT4_GROUP; i += 16) {
-            const __m128i q = i < k ? quantise_lanes(x + i, k - i, inverse) : _mm_setzero_si128();
+            const __m128i q = quantise_lanes(x + i, k - i, inverse);
             _mm_storeu_si128((__m128i *)(out + i), q);
             sum = _mm512_add_epi32(sum, _mm512_cvtepi8_epi32(q));
         }

@@ -7,7 +7,7 @@
 //              high nibbles columns 16-31; a nibble is the value plus 8
 // Activation rows: [units] padded to a line; then int8: scale f32; int4: scale f32 and per group int32
 // -8 times the group's sum. Row strides are an odd number of cache lines, so that the rows of a register tile
-// do not compete for the same cache sets.
+// do not compete for the same cache sets. 16 units of 16 columns, or of 16 rows, are an AMX tile as they lie.
 #ifndef ENGINE_KERNELS_PANELS_AVX512_H
 #define ENGINE_KERNELS_PANELS_AVX512_H
 
@@ -17,6 +17,7 @@ enum {
     LINE_BYTES = 64,
     UNIT_BYTES = 4,
     PANEL_UNIT_BYTES = AVX512_PANEL_COLUMNS * UNIT_BYTES,
+    TILE_UNITS = 16, /* bf16 and int8: k is padded with zeros to whole AMX tiles */
     INT8_HEADER_BYTES = 2 * AVX512_PANEL_COLUMNS * 4,
     INT4_GROUP = 64, /* k per scale */
     INT4_GROUP_UNITS = INT4_GROUP / 4,
@@ -38,7 +39,8 @@ static inline int32_t row_units(enum weight_format format, int32_t k)
 {
     if (format == WEIGHT_INT4)
         return int4_groups(k) * INT4_GROUP_UNITS;
-    return (k + unit_elements(format) - 1) / unit_elements(format);
+    const int32_t units = (k + unit_elements(format) - 1) / unit_elements(format);
+    return format == WEIGHT_F32 ? units : (units + TILE_UNITS - 1) / TILE_UNITS * TILE_UNITS;
 }
 
 static inline size_t panel_bytes(enum weight_format format, int32_t k)
@@ -62,6 +64,21 @@ static inline size_t activation_stride(enum weight_format format, int32_t k)
     if (format == WEIGHT_INT4)
         bytes += sizeof(float) + (size_t)int4_groups(k) * sizeof(int32_t);
     return ((bytes + LINE_BYTES - 1) / LINE_BYTES | 1) * LINE_BYTES;
+}
+
+/* Cuts `count` into the fewest parts of at most `limit`, as equal as can be: no part is a costly rest. */
+struct cut {
+    int32_t count, parts;
+};
+
+static inline struct cut cut_evenly(int32_t count, int32_t limit)
+{
+    return (struct cut){.count = count, .parts = (count + limit - 1) / limit};
+}
+
+static inline int32_t cut_at(struct cut cut, int32_t part)
+{
+    return (int32_t)((int64_t)cut.count * part / cut.parts);
 }
 
 #endif

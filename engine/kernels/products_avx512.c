@@ -201,21 +201,6 @@ struct product {
     size_t panel_bytes, x_stride;
 };
 
-/* Cuts `count` into the fewest parts of at most `limit`, as equal as can be: no part is a costly rest. */
-struct cut {
-    int32_t count, parts;
-};
-
-static struct cut cut_evenly(int32_t count, int32_t limit)
-{
-    return (struct cut){.count = count, .parts = (count + limit - 1) / limit};
-}
-
-static int32_t cut_at(struct cut cut, int32_t part)
-{
-    return (int32_t)((int64_t)cut.count * part / cut.parts);
-}
-
 /* Rows [row, row_end) of one panel and one block of k. */
 static void multiply_panel(const struct product *p, struct tile *t, int32_t n, int32_t row, int32_t row_end)
 {

@@ -77,6 +77,13 @@ void avx512_activation_prepare(struct activation *x, int32_t row_begin, int32_t 
 void avx512_matmul(float *y, size_t y_stride, const struct weight *w, const struct activation *x,
                    const float *bias, int32_t n_begin, int32_t n_end);
 
+/* kernels_avx512.c; contracts: kernels.h. */
+bool avx512_supported(void);
+void avx512_rms_norm(float *y, const float *x, const float *weight, int32_t n, float eps);
+void avx512_rope(float *x, int32_t heads, int32_t head_dim, const float *cos, const float *sin);
+void avx512_swiglu(float *y, const float *gate, const float *up, int32_t n);
+void avx512_add(float *y, const float *x, int32_t n);
+
 /* attention_avx512.c; contracts: kernels.h. */
 size_t avx512_kv_block_bytes(enum kv_format format, int32_t block_tokens, int32_t kv_heads, int32_t head_dim);
 void avx512_kv_store(uint8_t *block, enum kv_format format, int32_t slot, int32_t block_tokens,

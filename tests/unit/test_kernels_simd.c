@@ -44,7 +44,7 @@ static float *uniform_array(size_t count)
     return array;
 }
 
-static const char *const set_names[] = {"avx512", "avx2"};
+static const char *const set_names[] = {"amx", "avx512", "avx2"};
 
 typedef void check_set(const struct kernels *set);
 
