@@ -21,7 +21,7 @@ struct runner_sequence {
 };
 
 struct runner_options {
-    const char *golden; /* directory below tests/golden/models */
+    const char *golden; /* directory below tests/golden/models, or an absolute path */
     const char *kernels, *weight_format, *kv_format;
     int threads;
     int32_t block_tokens; /* 0: 16 */
