@@ -24,8 +24,9 @@ struct cli_verb {
 /* One verb per line. */
 // clang-format off
 #define CLI_VERBS(X)                                                                                           \
-    X(version, "print the version")                                                                            \
-    X(bench, "measure the engine, the tier and the text stages against this machine's limits")                 \
+    X(worker, "take jobs from Kafka, generate, publish results: the product")                                  \
+    X(broker, "development broker inside the binary; keeps nothing")                                           \
+    X(bench, "measure engine, tier and text stages against this machine's limits")                           \
     X(kv, "look into the KV tier: stats, verify, clear")
 
 // clang-format on
