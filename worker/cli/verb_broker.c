@@ -29,8 +29,8 @@ static const char help[] =
 static int wanted_port; /* of the next listening socket; 0: leave it alone */
 
 /* The mock cluster listens on a random port: this stands before libc's bind() and gives it the wanted one. */
-__attribute__((visibility("default"))) int broker_bind(int fd, const struct sockaddr *address, socklen_t bytes)
-    __asm__("bind");
+__attribute__((visibility("default"))) int broker_bind(int fd, const struct sockaddr *address,
+                                                       socklen_t bytes) __asm__("bind");
 
 int broker_bind(int fd, const struct sockaddr *address, socklen_t bytes)
 {
