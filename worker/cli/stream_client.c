@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zmq.h>
@@ -147,7 +148,7 @@ static struct job_state *state_of(struct stream_client *client, const char *topi
     struct job_state *state = &client->jobs[hash % JOB_SLOTS];
     if (strcmp(state->topic, topic) != 0) {
         *state = (struct job_state){0};
-        strncpy(state->topic, topic, TOPIC_BYTES - 1);
+        snprintf(state->topic, sizeof state->topic, "%s", topic);
     }
     return state;
 }
