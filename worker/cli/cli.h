@@ -25,6 +25,7 @@ struct cli_verb {
 // clang-format off
 #define CLI_VERBS(X)                                                                                           \
     X(worker, "take jobs from Kafka, generate, publish results: the product")                                  \
+    X(submit, "a file of jobs into Kafka, each once; --wait follows the results")                              \
     X(results, "results from Kafka to JSONL, each once; names what is missing")                                 \
     X(watch, "tokens as they are generated, from ZeroMQ")                                                      \
     X(health, "is the worker on this machine ready? for container health checks")                              \
