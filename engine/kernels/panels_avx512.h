@@ -11,6 +11,7 @@
 #ifndef ENGINE_KERNELS_PANELS_AVX512_H
 #define ENGINE_KERNELS_PANELS_AVX512_H
 
+#include "engine/kernels/cut.h"
 #include "engine/kernels/simd_avx512.h"
 
 enum {
@@ -64,21 +65,6 @@ static inline size_t activation_stride(enum weight_format format, int32_t k)
     if (format == WEIGHT_INT4)
         bytes += sizeof(float) + (size_t)int4_groups(k) * sizeof(int32_t);
     return ((bytes + LINE_BYTES - 1) / LINE_BYTES | 1) * LINE_BYTES;
-}
-
-/* Cuts `count` into the fewest parts of at most `limit`, as equal as can be: no part is a costly rest. */
-struct cut {
-    int32_t count, parts;
-};
-
-static inline struct cut cut_evenly(int32_t count, int32_t limit)
-{
-    return (struct cut){.count = count, .parts = (count + limit - 1) / limit};
-}
-
-static inline int32_t cut_at(struct cut cut, int32_t part)
-{
-    return (int32_t)((int64_t)cut.count * part / cut.parts);
 }
 
 #endif
