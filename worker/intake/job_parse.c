@@ -262,6 +262,7 @@ static enum status copy_record(struct job_parse *parse)
 
 static enum status build(struct job_parse *parse)
 {
+    parse->job->sampling = sampling_defaults();
     enum status status = copy_record(parse);
     if (status == STATUS_OK)
         status = read_line(parse);

@@ -267,7 +267,6 @@ static void read_numbers(struct job_parse *parse)
     struct sampling_params *s = &parse->job->sampling;
     const struct job_body *b = &parse->body;
     const struct hparams *model = parse->context->hparams;
-    *s = sampling_defaults();
     s->top_p = number_or(b->top_p, model->has_top_p, model->top_p, 1);
     s->min_p = number_or(b->min_p, model->has_min_p, model->min_p, 0);
     s->repetition_penalty =
