@@ -27,6 +27,7 @@ struct live_request { /* a prompt in the engine or held by the bridge; its index
     struct live_job *owner; /* NULL: free slot */
     uint32_t prompt_index, open_choices, tier_tokens;
     bool held, cancelled;
+    enum status reason; /* of the cancellation */
 };
 
 struct stats_cell { /* struct engine_stats, readable from any thread */
@@ -206,11 +207,12 @@ static void start_job(struct engine_loop *loop, struct job *job, uint64_t handle
     }
 }
 
-static void cancel_job(struct engine_loop *loop, uint64_t handle)
+static void cancel_job(struct engine_loop *loop, uint64_t handle, enum status reason)
 {
     for (size_t i = 0; i < loop->options.max_choices; i++)
         if (loop->requests[i].owner && loop->requests[i].owner->handle == handle) {
             loop->requests[i].cancelled = true;
+            loop->requests[i].reason = reason;
             engine_cancel(loop->options.engine, i);
         }
 }
@@ -234,7 +236,7 @@ static bool carry_out(struct engine_loop *loop)
 {
     struct engine_command *command = loop->next;
     if (command->type == ENGINE_COMMAND_CANCEL) {
-        cancel_job(loop, command->job_handle);
+        cancel_job(loop, command->job_handle, command->reason);
     } else if (choices_of(command->job) > loop->options.max_choices) {
         refuse_at_once(loop, command);
     } else {
@@ -271,6 +273,7 @@ static void end_held(struct engine_loop *loop, struct live_request *request)
                                             .stop_token = -1,
                                             .stop_string = -1,
                                             .finish = ENGINE_FINISH_CANCELLED};
+        item->error.status = request->reason;
     }
     loop->open_choices -= request->open_choices;
     end_request(loop, request);
@@ -305,6 +308,7 @@ static void take_event(struct engine_loop *loop, const struct engine_event *even
         struct engine_report_item *item = add_item(loop, type, request->owner);
         item->prompt_index = request->prompt_index;
         item->event = *event;
+        item->error.status = request->reason;
         item->tier_tokens =
             event->cached_tokens < request->tier_tokens ? event->cached_tokens : request->tier_tokens;
         copy_logprobs(loop, item);

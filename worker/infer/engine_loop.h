@@ -33,7 +33,7 @@ struct engine_report_item {
     struct job *job;           /* ACCEPTED: ownership passes to the receiver (emit) */
     uint32_t prompt_index;     /* which prompt of the job */
     struct engine_event event; /* TOKEN.. FINISHED; event.top points into the report */
-    struct error error;        /* REFUSED */
+    struct error error;        /* REFUSED; FINISHED(CANCELLED): its status is the command's reason */
     uint32_t tier_tokens;      /* FINISHED: prompt tokens whose blocks came from the KV tier */
 };
 

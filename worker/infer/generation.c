@@ -143,7 +143,8 @@ static enum status begin_choice(struct generation *generation, uint32_t prompt, 
     detokenizer_prime(choice->detokenizer, source->tokens + (source->count - prime), prime);
     if (generation->job->echo)
         status = append_echo(generation, source, &choice->text, err);
-    choice->logprobs.text_offset = generation->prompts[prompt].echoed.text_offset;
+    if (echoes_logprobs(generation->job))
+        choice->logprobs.text_offset = logprob_text_points(generation, source);
     return status == STATUS_TOO_LARGE ? STATUS_OK : status; /* check_size sees it */
 }
 

@@ -43,16 +43,14 @@ static bool has_new_logprobs(const struct choice *choice)
     return choice->logprobs.lists[0].count_bytes > choice->streamed_logprobs[0];
 }
 
-static void print_new_logprobs(struct bytes *out, const struct generation *generation, uint32_t prompt,
-                               struct choice *choice)
+static void print_new_logprobs(struct bytes *out, const struct generation *generation, struct choice *choice)
 {
-    const struct logprob_text *echoed =
-        choice->streamed_logprobs[0] == 0 ? &generation->prompts[prompt].echoed : NULL;
     if (generation->job->top_logprobs == SAMPLING_NO_LOGPROBS || !has_new_logprobs(choice)) {
         bytes_append_text(out, "null");
         return;
     }
-    logprob_text_print(out, generation->job, echoed, &choice->logprobs, choice->streamed_logprobs);
+    /* Those of an echoed prompt are in the result only: another choice may have computed them later. */
+    logprob_text_print(out, generation->job, NULL, &choice->logprobs, choice->streamed_logprobs);
     for (int i = 0; i < LOGPROB_LISTS; i++)
         choice->streamed_logprobs[i] = choice->logprobs.lists[i].count_bytes;
 }
@@ -80,7 +78,7 @@ static void print_choice(struct bytes *out, struct generation *generation, uint3
     if (chat && !ended && !choice->role_streamed)
         bytes_append_text(out, "null");
     else
-        print_new_logprobs(out, generation, prompt, choice);
+        print_new_logprobs(out, generation, choice);
     choice->role_streamed = true;
     if (!ended) {
         bytes_append_text(out, ",\"finish_reason\":null,\"stop_reason\":null}");

@@ -55,6 +55,8 @@ size_t logprob_text_bytes(const struct logprob_text *text);
  * a token without log-probability (the first of a prompt). */
 void logprob_text_add(struct logprob_text *text, const struct generation *generation,
                       const struct engine_event *event, int32_t top);
+/* Code points of a prompt's tokens: where the offsets of what follows it begin. */
+size_t logprob_text_points(const struct generation *generation, const struct job_prompt *prompt);
 void prompt_logprobs_add(struct bytes *out, const struct generation *generation,
                          const struct engine_event *event);
 /* {"content":[…]} or {"tokens":[…],…} from lists[i] + from[i] on; `before` (may be NULL) comes first. */

@@ -56,6 +56,16 @@ static size_t code_points(const char *text, size_t bytes)
     return count;
 }
 
+size_t logprob_text_points(const struct generation *generation, const struct job_prompt *prompt)
+{
+    size_t points = 0, bytes;
+    for (size_t i = 0; i < prompt->count; i++) {
+        const char *text = tokenizer_token_bytes(generation->context->tokenizer, prompt->tokens[i], &bytes);
+        points += text ? code_points(text, bytes) : 0;
+    }
+    return points;
+}
+
 static void separate(struct bytes *out)
 {
     if (out->count_bytes)
