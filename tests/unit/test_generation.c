@@ -373,9 +373,9 @@ static void read_chunk(struct chunks *chunks, const char *text, size_t bytes)
         const struct json *choice = &choices->as.items[i], *delta = json_member(choice, "delta");
         const char *piece =
             json_string_or(json_member(delta ? delta : choice, delta ? "content" : "text"), "");
-        char *text = chunks->text[json_integer_or(json_member(choice, "index"), 0)];
-        size_t at = strlen(text);
-        snprintf(text + at, sizeof chunks->text[0] - at, "%s", piece);
+        char *all = chunks->text[json_integer_or(json_member(choice, "index"), 0)];
+        size_t at = strlen(all);
+        snprintf(all + at, sizeof chunks->text[0] - at, "%s", piece);
         chunks->roles += json_member(delta, "role") != NULL;
         chunks->ends += json_string_or(json_member(choice, "finish_reason"), NULL) != NULL;
     }

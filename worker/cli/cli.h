@@ -25,12 +25,14 @@ struct cli_verb {
 // clang-format off
 #define CLI_VERBS(X)                                                                                           \
     X(worker, "take jobs from Kafka, generate, publish results: the product")                                  \
+    X(batch, "run a file of jobs: OpenAI Batch lines in, result lines out, no broker")                         \
     X(submit, "a file of jobs into Kafka, each once; --wait follows the results")                              \
-    X(results, "results from Kafka to JSONL, each once; names what is missing")                                 \
+    X(results, "results from Kafka to JSONL, each once; names what is missing")                                \
     X(watch, "tokens as they are generated, from ZeroMQ")                                                      \
     X(health, "is the worker on this machine ready? for container health checks")                              \
     X(broker, "development broker inside the binary; keeps nothing")                                           \
-    X(bench, "measure engine, tier and text stages against this machine's limits")                           \
+    X(bench, "measure engine, tier and text stages against this machine's limits")                             \
+    X(inspect, "look at a model directory: sizes, memory plan, defaults, tokens, messages")                    \
     X(kv, "look into the KV tier: stats, verify, clear")
 
 // clang-format on

@@ -54,54 +54,63 @@ static enum status open_model(struct setup *setup, struct error *err)
     return model_open(&setup->model, &options, err);
 }
 
-/* Blocks for the configured memory, or for a quarter of what is left beside the weights; no more than every
- * sequence at full length could use. */
-static enum status plan_blocks(struct setup *setup, int32_t context_tokens, struct error *err)
+enum status setup_plan_memory(const struct config *config, struct setup_memory *memory, struct error *err)
 {
-    const struct config *config = setup->config;
-    uint64_t block_bytes = model_block_bytes(setup->model, (int32_t)config->engine.block_tokens);
-    uint64_t limit = config_memory_limit_bytes();
-    uint64_t taken = model_weight_bytes(setup->model) + model_buffer_bytes(setup->model);
+    uint64_t block_tokens = (uint64_t)config->engine.block_tokens;
+    uint64_t taken = memory->weights + memory->buffers;
     uint64_t bytes = (uint64_t)config->engine.kv_memory_mb << 20;
+    memory->limit = config_memory_limit_bytes();
     if (bytes == 0) {
-        bytes = limit > taken ? (limit - taken) / DEFAULT_KV_SHARE : 0;
+        bytes = memory->limit > taken ? (memory->limit - taken) / DEFAULT_KV_SHARE : 0;
         if (bytes > (uint64_t)DEFAULT_KV_MOST_MB << 20)
             bytes = (uint64_t)DEFAULT_KV_MOST_MB << 20;
     }
-    uint64_t most = ((uint64_t)context_tokens / (uint64_t)config->engine.block_tokens + 1) *
-                    (uint64_t)config->engine.max_sequences;
-    uint64_t blocks = bytes / block_bytes;
-    if (blocks < LEAST_KV_BLOCKS || taken + bytes > limit)
+    uint64_t blocks = bytes / memory->block;
+    if (blocks < LEAST_KV_BLOCKS || taken + bytes > memory->limit)
         return error_set(
             err, STATUS_CONFIG,
             "memory does not suffice: weights and buffers take %llu MB, the KV pool would have %llu MB, the "
-            "limit is %llu MB; lower engine.kv_memory_mb or use a smaller weight format",
+            "limit is %llu MB; change engine.kv_memory_mb or use a smaller weight format",
             (unsigned long long)(taken >> 20), (unsigned long long)(bytes >> 20),
-            (unsigned long long)(limit >> 20));
+            (unsigned long long)(memory->limit >> 20));
+    uint64_t most =
+        ((uint64_t)memory->context_tokens / block_tokens + 1) * (uint64_t)config->engine.max_sequences;
     if (blocks > most)
         blocks = most;
-    setup->kv_blocks = blocks > INT32_MAX ? INT32_MAX : (int32_t)blocks;
+    memory->kv_blocks = blocks > INT32_MAX ? INT32_MAX : (int32_t)blocks;
+    memory->pool = (uint64_t)memory->kv_blocks * memory->block;
+    if ((uint64_t)memory->kv_blocks * block_tokens < (uint64_t)memory->context_tokens)
+        memory->context_tokens = (int32_t)((uint64_t)memory->kv_blocks * block_tokens);
     return STATUS_OK;
+}
+
+static int32_t context_of(const struct setup *setup)
+{
+    int64_t configured = setup->config->engine.max_context_tokens;
+    int32_t context = setup->hparams.max_context_tokens;
+    return configured > 0 && configured < context ? (int32_t)configured : context;
 }
 
 static enum status open_engine(struct setup *setup, const struct setup_options *options, struct error *err)
 {
     const struct config *config = setup->config;
-    int32_t context = setup->hparams.max_context_tokens;
-    if (config->engine.max_context_tokens > 0 && config->engine.max_context_tokens < context)
-        context = (int32_t)config->engine.max_context_tokens;
-    enum status status = plan_blocks(setup, context, err);
+    setup->memory =
+        (struct setup_memory){.weights = model_weight_bytes(setup->model),
+                              .buffers = model_buffer_bytes(setup->model),
+                              .block = model_block_bytes(setup->model, (int32_t)config->engine.block_tokens),
+                              .context_tokens = context_of(setup)};
+    enum status status = setup_plan_memory(config, &setup->memory, err);
     if (status != STATUS_OK)
         return status;
     struct engine_options engine = {.model = setup->model,
                                     .tokenizer = setup->tokenizer,
                                     .block_tokens = (int32_t)config->engine.block_tokens,
-                                    .kv_blocks = setup->kv_blocks,
+                                    .kv_blocks = setup->memory.kv_blocks,
                                     .max_sequences = (int32_t)config->engine.max_sequences,
                                     .max_batch_tokens = (int32_t)config->engine.max_batch_tokens,
                                     .max_chunk_tokens = (int32_t)config->engine.max_chunk_tokens,
                                     .max_waiting = (int32_t)config->engine.max_waiting,
-                                    .max_context_tokens = context,
+                                    .max_context_tokens = setup->memory.context_tokens,
                                     .prefix_cache = config->engine.prefix_cache,
                                     .force_preempt_every = options->force_preempt_every};
     return engine_open(&setup->engine, &engine, err);
@@ -121,9 +130,6 @@ static enum status check_fingerprint(struct setup *setup, struct error *err)
 static void fill_contexts(struct setup *setup)
 {
     const struct config *config = setup->config;
-    int32_t context = setup->hparams.max_context_tokens;
-    if (config->engine.max_context_tokens > 0 && config->engine.max_context_tokens < context)
-        context = (int32_t)config->engine.max_context_tokens;
     bool named = config->model.served_model_names.count > 0;
     setup->parse = (struct job_parse_context){
         .config = config,
@@ -132,7 +138,7 @@ static void fill_contexts(struct setup *setup)
         .chat_template = setup->chat_template,
         .served_names = named ? config->model.served_model_names.items : &setup->only_name,
         .served_count = named ? config->model.served_model_names.count : 1,
-        .max_context_tokens = context};
+        .max_context_tokens = setup->engine ? setup->memory.context_tokens : context_of(setup)};
     setup->generation = (struct generation_context){.tokenizer = setup->tokenizer,
                                                     .system_fingerprint = setup->fingerprint,
                                                     .max_result_bytes = (size_t)config->results.max_bytes,
@@ -183,7 +189,7 @@ void setup_describe(const struct setup *setup, struct bytes *out)
                   "fingerprint %.12s",
                   setup->model_name, model_weight_format_name(setup->model),
                   (unsigned long long)(model_weight_bytes(setup->model) >> 20),
-                  model_kv_format_name(setup->model), setup->kv_blocks,
+                  model_kv_format_name(setup->model), setup->memory.kv_blocks,
                   (long long)setup->config->engine.block_tokens, model_kernels_name(setup->model),
                   model_threads(setup->model), setup->fingerprint);
 }

@@ -15,17 +15,30 @@ struct setup_options {
     int32_t force_preempt_every; /* tests */
 };
 
+/* Memory of the plan, in bytes. */
+struct setup_memory {
+    uint64_t weights, buffers, block; /* in: what is taken, and the size of one KV block */
+    uint64_t limit, pool;             /* out: what this process may use; of the KV pool */
+    int32_t context_tokens;           /* in: of the longest sequence; out: what the pool holds of it */
+    int32_t kv_blocks;                /* out */
+};
+
+/* Sizes the KV pool: the configured memory, or a quarter of what is left beside weights and buffers; no more
+ * than every sequence at full length could use. Statuses: CONFIG (one sentence: it does not fit). */
+MUST_CHECK enum status setup_plan_memory(const struct config *config, struct setup_memory *memory,
+                                         struct error *err);
+
 struct setup {
     const struct config *config;
     struct tokenizer *tokenizer;
     struct chat_template *chat_template; /* NULL: the model has none */
     struct hparams hparams;
-    struct model *model;   /* NULL without engine */
-    struct engine *engine; /* likewise */
-    int32_t kv_blocks;
-    char model_name[256];  /* name of the directory */
-    const char *only_name; /* served name when the configuration lists none */
-    char fingerprint[65];  /* hex */
+    struct model *model;        /* NULL without engine */
+    struct engine *engine;      /* likewise */
+    struct setup_memory memory; /* zeros without engine */
+    char model_name[256];       /* name of the directory */
+    const char *only_name;      /* served name when the configuration lists none */
+    char fingerprint[65];       /* hex */
     struct job_parse_context parse;
     struct generation_context generation;
 };
