@@ -5,41 +5,12 @@
 //
 // Invariant: tiles lie at multiples of 64 positions from position 0, and a masked position or a whole masked
 // tile changes no bit of a query's state: it is the same alone, in a chunk, and for any block_tokens.
-//
-// KV layout of one layer of one block: [kv_heads][block_tokens / 16] groups of 16 tokens, each K then V, in
-// units of 4 bytes (1 f32 or 2 bf16), head_dim padded to a multiple of 16:
-//   K [head_dim / per unit][16 tokens] a unit holds neighbouring dimensions of one token
-//   V [16 tokens / per unit][head_dim] a unit holds neighbouring tokens of one dimension
 #include <float.h>
 
 #include "base/check.h"
-#include "engine/kernels/simd_avx512.h"
+#include "engine/kernels/attention_avx512.h"
 
-enum {
-    GROUP_TOKENS = 16,
-    TILE_GROUPS = 4,
-    TILE_TOKENS = GROUP_TOKENS * TILE_GROUPS,
-    TILE_QUERIES = 6,
-    UNIT_BYTES = 4,
-    VECTOR_BYTES = 64,
-    MAX_HEAD_DIM = 1024
-};
-
-static int32_t padded_dim(int32_t head_dim)
-{
-    return (head_dim + 15) / 16 * 16;
-}
-
-static int32_t unit_elements(enum kv_format format)
-{
-    return format == KV_BF16 ? 2 : 1;
-}
-
-/* K (or V) of 16 tokens of one head. */
-static size_t group_bytes(enum kv_format format, int32_t head_dim)
-{
-    return (size_t)(padded_dim(head_dim) / unit_elements(format)) * VECTOR_BYTES;
-}
+enum { TILE_QUERIES = 6 };
 
 size_t avx512_kv_block_bytes(enum kv_format format, int32_t block_tokens, int32_t kv_heads, int32_t head_dim)
 {
@@ -95,29 +66,6 @@ void avx512_kv_store(uint8_t *block, enum kv_format format, int32_t slot, int32_
     }
 }
 
-/* State of a query between tiles. Query i of a call is row i / group, head i % group. */
-struct query {
-    __m512 sum; /* of exponentials, by lane */
-    float max;
-    int32_t position;
-};
-
-/* One kv head's call, in the caller's scratch. */
-struct heads {
-    const struct attention_args *args;
-    int32_t kv_head, count, group; /* count = rows * group */
-    int32_t dim;                   /* padded */
-    struct query *queries;         /* [count] */
-    uint8_t *units;                /* [count][dim / per unit] of the query itself */
-    float *acc;                    /* [count][dim] weighted sum of values */
-};
-
-struct kv_tile {
-    const uint8_t *k[TILE_GROUPS], *v[TILE_GROUPS]; /* groups past the last token repeat the last group */
-    int32_t first;                                  /* position */
-    int32_t tokens;                                 /* stored ones of this tile */
-};
-
 static int32_t query_limit(int32_t heads, int32_t kv_heads, int32_t max_rows)
 {
     return heads / kv_heads * max_rows;
@@ -129,17 +77,12 @@ size_t avx512_attention_scratch_bytes(int32_t heads, int32_t kv_heads, int32_t h
     return (size_t)query_limit(heads, kv_heads, max_rows) * per_query;
 }
 
-static int32_t unit_stride(const struct heads *h)
-{
-    return h->dim * UNIT_BYTES; /* room for f32, whatever the format */
-}
-
 ALWAYS_INLINE enum weight_format step_format(enum kv_format format)
 {
     return format == KV_BF16 ? WEIGHT_BF16 : WEIGHT_F32;
 }
 
-static void start_queries(const struct heads *h)
+void avx512_attention_start(const struct heads *h)
 {
     const struct attention_args *args = h->args;
     for (int32_t i = 0; i < h->count; i++) {
@@ -153,7 +96,7 @@ static void start_queries(const struct heads *h)
     memset(h->acc, 0, (size_t)h->count * (size_t)h->dim * sizeof *h->acc);
 }
 
-static void finish_queries(const struct heads *h)
+void avx512_attention_finish(const struct heads *h)
 {
     const struct attention_args *args = h->args;
     for (int32_t i = 0; i < h->count; i++) {
@@ -172,7 +115,7 @@ static void finish_queries(const struct heads *h)
     }
 }
 
-static struct kv_tile locate_tile(const struct heads *h, int32_t first)
+struct kv_tile avx512_attention_tile(const struct heads *h, int32_t first)
 {
     const struct attention_args *args = h->args;
     const size_t bytes = group_bytes(args->kv_format, args->head_dim);
@@ -220,53 +163,6 @@ ALWAYS_INLINE void score(enum kv_format format, const int queries, __m512 scores
         for (int g = 0; g < TILE_GROUPS; g++)
             scores[i][g] = acc[i][g];
 }
-
-/* Visible lanes of group g of the tile, for a query at `position`. */
-static __mmask16 visible(const struct attention_args *args, int32_t position, int32_t group_first)
-{
-    const __mmask16 past = avx512_lanes(position + 1 - group_first);
-    if (args->window <= 0)
-        return past;
-    return past & (__mmask16)~avx512_lanes(position - args->window + 1 - group_first);
-}
-
-/* Softmax step of one query over one tile: scores become weights in units of tokens; returns the factor that
- * brings earlier sums to the new maximum. bf16 weights are rounded before they are summed, so that they add
- * up to what divides them. */
-ALWAYS_INLINE float weigh(const struct heads *h, struct query *query, const __m512 scores[TILE_GROUPS],
-                          const struct kv_tile *tile, uint8_t *weights)
-{
-    const struct attention_args *args = h->args;
-    __m512 s[TILE_GROUPS];
-    __mmask16 mask[TILE_GROUPS];
-    __m512 most = _mm512_set1_ps(query->max);
-    for (int g = 0; g < TILE_GROUPS; g++) {
-        mask[g] = visible(args, query->position, tile->first + g * GROUP_TOKENS);
-        s[g] = _mm512_mul_ps(scores[g], _mm512_set1_ps(args->scale));
-        most = _mm512_mask_max_ps(most, mask[g], most, s[g]);
-    }
-    const float max = _mm512_reduce_max_ps(most);
-    const float decay = _mm512_cvtss_f32(avx512_exp(_mm512_set1_ps(query->max - max)));
-    for (int g = 0; g < TILE_GROUPS; g++) {
-        s[g] = _mm512_maskz_mov_ps(mask[g], avx512_exp(_mm512_sub_ps(s[g], _mm512_set1_ps(max))));
-        if (args->kv_format == KV_F32) {
-            _mm512_storeu_ps(weights + g * VECTOR_BYTES, s[g]);
-            continue;
-        }
-        const __m256i half = (__m256i)_mm512_cvtneps_pbh(s[g]);
-        _mm256_storeu_si256((__m256i *)(weights + g * VECTOR_BYTES / 2), half);
-        s[g] = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
-    }
-    const __m512 sum = _mm512_add_ps(_mm512_add_ps(s[0], s[1]), _mm512_add_ps(s[2], s[3]));
-    query->sum = _mm512_fmadd_ps(query->sum, _mm512_set1_ps(decay), sum);
-    query->max = max;
-    return decay;
-}
-
-struct weights { /* of one register tile of queries */
-    _Alignas(VECTOR_BYTES) uint8_t units[TILE_QUERIES][TILE_TOKENS * UNIT_BYTES];
-    float decay[TILE_QUERIES];
-};
 
 ALWAYS_INLINE void add_unit(enum kv_format format, const int queries, const int vectors, __m512 acc[][4],
                             const struct weights *weights, size_t unit, const __m512i v[4])
@@ -348,21 +244,18 @@ static void (*const attend[2][TILE_QUERIES + 1])(const struct heads *h, int32_t 
                                                  const struct kv_tile *tile) = {
     COUNTS(LIST_ATTEND, F32) COUNTS(LIST_ATTEND, BF16)};
 
-/* Queries [first, last) see something of the tile. Leaving out those that do not is only quicker. */
-static bool sees(const struct heads *h, int32_t first, int32_t last, int32_t tile_first)
+int32_t avx512_attention_first_tile(const struct attention_args *args)
 {
-    const int32_t window = h->args->window;
-    return h->queries[last - 1].position >= tile_first &&
-           (window <= 0 || h->queries[first].position - window + 1 < tile_first + TILE_TOKENS);
+    const int32_t first = args->window > 0 ? args->first_position - args->window + 1 : 0;
+    return first > 0 ? first / TILE_TOKENS * TILE_TOKENS : 0;
 }
 
 static void attend_tiles(const struct heads *h)
 {
     const struct attention_args *args = h->args;
-    int32_t first = args->window > 0 ? args->first_position - args->window + 1 : 0;
-    first = first > 0 ? first / TILE_TOKENS * TILE_TOKENS : 0;
-    for (; first < args->first_position + args->rows; first += TILE_TOKENS) {
-        const struct kv_tile tile = locate_tile(h, first);
+    for (int32_t first = avx512_attention_first_tile(args); first < args->first_position + args->rows;
+         first += TILE_TOKENS) {
+        const struct kv_tile tile = avx512_attention_tile(h, first);
         for (int32_t i = 0; i < h->count; i += TILE_QUERIES) {
             const int32_t last = i + TILE_QUERIES < h->count ? i + TILE_QUERIES : h->count;
             if (sees(h, i, last, first))
@@ -371,17 +264,23 @@ static void attend_tiles(const struct heads *h)
     }
 }
 
-void avx512_attention(const struct attention_args *args, int32_t kv_head_begin, int32_t kv_head_end,
-                      void *scratch)
+struct heads avx512_attention_heads(const struct attention_args *args, void *scratch)
 {
     const int32_t group = args->heads / args->kv_heads, count = group * args->rows;
     struct heads h = {.args = args, .count = count, .group = group, .dim = padded_dim(args->head_dim)};
     h.queries = scratch;
     h.acc = (float *)(h.queries + count);
     h.units = (uint8_t *)(h.acc + (size_t)count * (size_t)h.dim);
+    return h;
+}
+
+void avx512_attention(const struct attention_args *args, int32_t kv_head_begin, int32_t kv_head_end,
+                      void *scratch)
+{
+    struct heads h = avx512_attention_heads(args, scratch);
     for (h.kv_head = kv_head_begin; h.kv_head < kv_head_end; h.kv_head++) {
-        start_queries(&h);
+        avx512_attention_start(&h);
         attend_tiles(&h);
-        finish_queries(&h);
+        avx512_attention_finish(&h);
     }
 }

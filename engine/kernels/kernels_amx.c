@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The AMX kernel set: the AVX-512 set with bf16 and int8 products on tiles. A set of its own, because a tile
-// adds bf16 products in another order than VDPBF16PS does.
+// The AMX kernel set: the AVX-512 set with bf16 and int8 products, and attention over bf16, on tiles. A set
+// of its own, because a tile adds bf16 products in another order than VDPBF16PS does.
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -43,5 +43,5 @@ const struct kernels kernels_amx = {
     .kv_block_bytes = avx512_kv_block_bytes,
     .kv_store = avx512_kv_store,
     .attention_scratch_bytes = avx512_attention_scratch_bytes,
-    .attention = avx512_attention,
+    .attention = amx_attention,
 };

@@ -17,12 +17,6 @@ enum {
     STREAM_AHEAD_BYTES = 4096
 };
 
-struct tile_config { /* LDTILECFG's operand */
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-};
-
 struct pair { /* up to 32 rows of one panel and one block of k */
     const struct weight *w;
     const uint8_t *panel;  /* the panel's units of this block */
@@ -39,18 +33,23 @@ struct pair { /* up to 32 rows of one panel and one block of k */
     size_t prefetch_step_bytes; /* per tile of k */
 };
 
+void amx_configure(const struct amx_tile_config *config)
+{
+    __asm__ volatile("" : : "r"(config) : "memory"); /* gcc believes that only 8 bytes of it are read */
+    _tile_loadconfig(config);
+}
+
 /* Tiles 0-3 accumulate, 4 and 5 hold rows, 6 and 7 columns. */
 static void configure(int32_t rows)
 {
-    struct tile_config config = {.palette = 1};
+    struct amx_tile_config config = {.palette = 1};
     const int32_t low = rows < TILE_ROWS ? rows : TILE_ROWS, high = rows - low;
     const int32_t heights[] = {low, low, high, high, low, high, TILE_UNITS, TILE_UNITS};
     for (size_t i = 0; i < sizeof heights / sizeof heights[0]; i++) {
         config.rows[i] = (uint8_t)heights[i];
         config.row_bytes[i] = heights[i] > 0 ? LINE_BYTES : 0;
     }
-    __asm__ volatile("" : : "r"(&config) : "memory"); /* gcc believes that only 8 bytes of it are read */
-    _tile_loadconfig(&config);
+    amx_configure(&config);
 }
 
 /* Sums of the pair's rows between blocks of k and on their way out: f32 or int32. */

@@ -8,6 +8,17 @@
 void amx_matmul(float *y, size_t y_stride, const struct weight *w, const struct activation *x,
                 const float *bias, int32_t n_begin, int32_t n_end);
 
+/* attention_amx.c */
+void amx_attention(const struct attention_args *args, int32_t kv_head_begin, int32_t kv_head_end,
+                   void *scratch);
+
+struct amx_tile_config { /* LDTILECFG's operand */
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+};
+void amx_configure(const struct amx_tile_config *config);
+
 /* The rate of tile products from registers; see machine_limits.h. */
 uint64_t amx_peak(enum weight_format format, uint64_t operations);
 
