@@ -139,9 +139,12 @@ static void attend_tiles(const struct heads *h)
     const struct attention_args *args = h->args;
     _Alignas(VECTOR_BYTES) uint8_t rest[MAX_HEAD_DIM * UNIT_BYTES * HALF_UNITS];
     int32_t configured = 0;
-    for (int32_t first = avx512_attention_first_tile(args); first < args->first_position + args->rows;
-         first += TILE_TOKENS) {
-        struct kv_tile tile = avx512_attention_tile(h, first);
+    const int32_t end = args->first_position + args->rows;
+    struct kv_tile next = avx512_attention_tile(h, avx512_attention_first_tile(args));
+    for (int32_t first = next.first; first < end; first += TILE_TOKENS) {
+        struct kv_tile tile = next;
+        if (first + TILE_TOKENS < end)
+            next = avx512_attention_tile(h, first + TILE_TOKENS);
         const int32_t partial = tile.tokens % GROUP_TOKENS;
         if (partial != 0) {
             copy_group(rest, tile.v[tile.tokens / GROUP_TOKENS], partial, h->dim);

@@ -10,7 +10,8 @@
 #include "base/check.h"
 #include "engine/kernels/attention_avx512.h"
 
-enum { TILE_QUERIES = 6 };
+/* With so few, as in decoding, a tile is used less long than it takes to come from memory. */
+enum { TILE_QUERIES = 6, FEW_QUERIES = 32 };
 
 size_t avx512_kv_block_bytes(enum kv_format format, int32_t block_tokens, int32_t kv_heads, int32_t head_dim)
 {
@@ -131,6 +132,10 @@ struct kv_tile avx512_attention_tile(const struct heads *h, int32_t first)
         tile.k[g] = block + (size_t)index * 2 * bytes;
         tile.v[g] = tile.k[g] + bytes;
     }
+    if (h->count <= FEW_QUERIES)
+        for (int32_t g = 0; g < groups; g++)
+            for (size_t at = 0; at < 2 * bytes; at += VECTOR_BYTES)
+                _mm_prefetch((const char *)tile.k[g] + at, _MM_HINT_T1);
     return tile;
 }
 
@@ -253,9 +258,12 @@ int32_t avx512_attention_first_tile(const struct attention_args *args)
 static void attend_tiles(const struct heads *h)
 {
     const struct attention_args *args = h->args;
-    for (int32_t first = avx512_attention_first_tile(args); first < args->first_position + args->rows;
-         first += TILE_TOKENS) {
-        const struct kv_tile tile = avx512_attention_tile(h, first);
+    const int32_t end = args->first_position + args->rows;
+    struct kv_tile next = avx512_attention_tile(h, avx512_attention_first_tile(args));
+    for (int32_t first = next.first; first < end; first += TILE_TOKENS) {
+        const struct kv_tile tile = next;
+        if (first + TILE_TOKENS < end)
+            next = avx512_attention_tile(h, first + TILE_TOKENS);
         for (int32_t i = 0; i < h->count; i += TILE_QUERIES) {
             const int32_t last = i + TILE_QUERIES < h->count ? i + TILE_QUERIES : h->count;
             if (sees(h, i, last, first))

@@ -126,6 +126,7 @@ void avx512_attention_start(
     const struct heads *h); /* converts the queries of h->kv_head, clears their state */
 void avx512_attention_finish(const struct heads *h); /* writes their rows of the output */
 int32_t avx512_attention_first_tile(const struct attention_args *args);
+/* The tile at position `first`; asks for its bytes ahead of use where that pays. */
 struct kv_tile avx512_attention_tile(const struct heads *h, int32_t first);
 
 #endif

@@ -52,8 +52,10 @@ static int32_t quantise(float value, float inverse_scale, int32_t low, int32_t h
 static float column_max(const struct source *source, int32_t n)
 {
     float max = 0.0f;
-    for (int32_t i = 0; i < source->k; i++)
-        max = fmaxf(max, fabsf(source_at(source, n, i)));
+    for (int32_t i = 0; i < source->k; i++) {
+        const float size = fabsf(source_at(source, n, i));
+        max = size > max ? size : max;
+    }
     return max;
 }
 

@@ -20,7 +20,7 @@ static const char usage[] = "usage: millrace bench engine [--shape qwen3-0.6b|ll
                             "[--format f32,bf16,int8,int4]\n"
                             "         [--kernels auto|avx512|avx2|generic|openblas] [--kv-format bf16|f32] "
                             "[--threads N] [--rounds N]\n"
-                            "         [--kv-mb N] [--quick] [--json]";
+                            "         [--work all|prefill|decode] [--kv-mb N] [--quick] [--json]";
 
 enum limit { LIMIT_READ, LIMIT_F32, LIMIT_BF16, LIMIT_INT8, LIMITS };
 
@@ -31,7 +31,7 @@ struct cell {
 };
 
 struct run {
-    const char *shape, *formats, *kernels, *kv_format;
+    const char *shape, *formats, *kernels, *kv_format, *work;
     int threads, rounds;
     size_t kv_bytes;
     bool quick, json;
@@ -59,6 +59,8 @@ static double median(const double *values, int count)
 
 static void add_cell(struct run *run, bool prefill, int32_t batch, int32_t context)
 {
+    if (strcmp(run->work, prefill ? "decode" : "prefill") == 0)
+        return;
     run->cells[run->cell_count++] = (struct cell){.prefill = prefill, .batch = batch, .context = context};
 }
 
@@ -208,7 +210,8 @@ static bool read_option(struct run *run, const char *name, const char *value)
     } texts[] = {{"--shape", &run->shape},
                  {"--format", &run->formats},
                  {"--kernels", &run->kernels},
-                 {"--kv-format", &run->kv_format}};
+                 {"--kv-format", &run->kv_format},
+                 {"--work", &run->work}};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (strcmp(name, texts[i].name) == 0) {
             *texts[i].text = value;
@@ -236,6 +239,7 @@ int bench_engine(int argc, char **argv)
                        .formats = "bf16,int8",
                        .kernels = "auto",
                        .kv_format = "bf16",
+                       .work = "all",
                        .threads = 2,
                        .rounds = 5,
                        .kv_bytes = (size_t)1 << 30};
