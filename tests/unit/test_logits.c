@@ -15,7 +15,7 @@
 
 static const char *const models[] = {"llama-llama3", "llama-linear", "llama-yarn",
                                      "mistral",      "qwen2",        "qwen3"};
-static const char *const sets[] = {"generic", "openblas", "avx2", "avx512"};
+static const char *const sets[] = {"generic", "openblas", "avx2", "avx512", "amx"};
 enum { MODELS = sizeof models / sizeof models[0], SETS = sizeof sets / sizeof sets[0] };
 
 static int32_t argmax(const float *logits, int32_t vocab)

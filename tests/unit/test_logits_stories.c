@@ -83,7 +83,7 @@ static void check_line(const char *set, const struct tokenizer *tokenizer, const
 static void a_trained_model_tells_the_same_stories(void **state)
 {
     (void)state;
-    static const char *const sets[] = {"generic", "openblas", "avx2", "avx512"};
+    static const char *const sets[] = {"generic", "openblas", "avx2", "avx512", "amx"};
     char path[1100], line[8192];
     struct tokenizer *tokenizer;
     struct error err;

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a weight format costs in quality on the bundled model, for every kernel set of this machine:
+// perplexity of its golden answers and agreement of the most likely token with f32 (the oracle's). Issue 4's
+// bounds.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "tests/support/model_runner.h"
+
+enum { MAX_TOKENS = 512, MAX_TOTAL = 16384, CHUNK = 64 };
+
+struct text {
+    int32_t tokens[MAX_TOKENS];
+    int32_t count, prompt;
+};
+
+struct quality {
+    double loss; /* sum of -ln p of the golden answers' tokens */
+    int32_t scored, tops;
+    int32_t top[MAX_TOTAL]; /* most likely token at every position */
+};
+
+static void append_ids(struct text *text, const struct json *ids)
+{
+    assert_non_null(ids);
+    for (size_t i = 0; i < ids->count && text->count < MAX_TOKENS; i++)
+        text->tokens[text->count++] = (int32_t)json_integer_or(&ids->as.items[i], -1);
+}
+
+static bool read_text(FILE *file, struct text *text)
+{
+    static char line[1 << 16];
+    struct json_document *document;
+    if (!fgets(line, sizeof line, file))
+        return false;
+    assert_int_equal(json_parse(&document, line, strlen(line), NULL, NULL), STATUS_OK);
+    *text = (struct text){0};
+    append_ids(text, json_member(json_root(document), "prompt_ids"));
+    text->prompt = text->count;
+    append_ids(text, json_member(json_root(document), "output_ids"));
+    json_close(document);
+    return true;
+}
+
+/* Looks at the logits behind token `position`. */
+static void look(struct quality *quality, const struct text *text, int32_t position, const float *logits,
+                 int32_t vocab)
+{
+    int32_t best = 0;
+    double sum = 0.0;
+    for (int32_t i = 1; i < vocab; i++)
+        best = logits[i] > logits[best] ? i : best;
+    for (int32_t i = 0; i < vocab; i++)
+        sum += exp((double)logits[i] - (double)logits[best]);
+    assert_true(quality->tops < MAX_TOTAL);
+    quality->top[quality->tops++] = best;
+    if (position + 1 < text->prompt || position + 1 >= text->count)
+        return;
+    quality->loss += log(sum) - ((double)logits[text->tokens[position + 1]] - (double)logits[best]);
+    quality->scored++;
+}
+
+static void score_text(struct quality *quality, struct model_runner *runner, const struct text *text)
+{
+    const int32_t vocab = model_hparams(runner->model)->vocab;
+    float *logits = malloc((size_t)CHUNK * (size_t)vocab * sizeof *logits);
+    struct runner_sequence sequence, *sequences = &sequence;
+    assert_non_null(logits);
+    model_runner_sequence(runner, &sequence, text->tokens, text->count);
+    for (int32_t done = 0, rows; done < text->count; done += rows) {
+        rows = text->count - done < CHUNK ? text->count - done : CHUNK;
+        model_runner_step(runner, &sequences, &rows, 1, logits);
+        for (int32_t row = 0; row < rows; row++)
+            look(quality, text, done + row, logits + (size_t)row * (size_t)vocab, vocab);
+    }
+    free(logits);
+}
+
+static void measure(struct quality *quality, const char *set, const char *format)
+{
+    static const char model[] = MILLRACE_SOURCE_DIR "/examples/models/shop-qwen3";
+    *quality = (struct quality){0};
+    FILE *file = fopen(MILLRACE_SOURCE_DIR "/examples/models/shop-qwen3/golden.jsonl", "r");
+    assert_non_null(file);
+    struct model_runner runner;
+    model_runner_open(&runner, &(struct runner_options){model, set, format, "bf16", 1, 0});
+    const int32_t blocks = runner.next_block;
+    for (struct text text; read_text(file, &text); runner.next_block = blocks) /* the blocks are free again */
+        score_text(quality, &runner, &text);
+    model_runner_close(&runner);
+    fclose(file);
+    assert_true(quality->scored > 100);
+}
+
+static void formats_keep_their_quality(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {"amx", "avx512", "avx2", "generic"};
+    static const struct {
+        const char *name;
+        enum weight_format format;
+        double perplexity_ratio, agreement; /* at most, at least */
+    } formats[] = {{"bf16", WEIGHT_BF16, 1.005, 0.995},
+                   {"int8", WEIGHT_INT8, 1.01, 0.98},
+                   {"int4", WEIGHT_INT4, 1.05, 0.90}};
+    static struct quality exact, quality;
+    measure(&exact, "generic", "f32");
+    for (size_t set = 0; set < sizeof sets / sizeof sets[0]; set++)
+        for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
+            const struct kernels *kernels = kernels_find(sets[set]);
+            if (!kernels || !kernels->has_format(formats[i].format))
+                continue;
+            measure(&quality, sets[set], formats[i].name);
+            int32_t same = 0;
+            for (int32_t t = 0; t < exact.tops; t++)
+                same += quality.top[t] == exact.top[t];
+            const double ratio = exp((quality.loss - exact.loss) / exact.scored);
+            const double agreement = (double)same / exact.tops;
+            print_message("%-8s %-5s perplexity %.4f (f32 %.4f), ratio %.4f; top-1 agreement %.2f %%\n",
+                          sets[set], formats[i].name, exp(quality.loss / quality.scored),
+                          exp(exact.loss / exact.scored), ratio, 100 * agreement);
+            assert_true(ratio <= formats[i].perplexity_ratio);
+            assert_true(agreement >= formats[i].agreement);
+        }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(formats_keep_their_quality)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
