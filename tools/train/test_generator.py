@@ -46,8 +46,9 @@ class GeneratorTest(unittest.TestCase):
         rng = random.Random(5)
         held_out = [item.name for item in self.catalog.test_items]
         for _ in range(200):
-            example = make_example(rng, self.catalog, "rec", held_out=False)
-            self.assertFalse([name for name in held_out if name in example.prompt + example.answer])
+            for example in (make_example(rng, self.catalog, "rec", held_out=False), make_varied(rng, self.catalog, "rec")):
+                self.assertFalse([name for name in held_out if name in example.prompt + example.answer])
+                self.assertFalse("|" in example.key and is_held_out(example.key))
 
     def test_held_out_keys(self):
         rng = random.Random(6)

@@ -110,7 +110,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints")
-    parser.add_argument("--steps", type=int, default=3200)
+    parser.add_argument("--steps", type=int, default=3100)
     parser.add_argument("--template-steps", type=int, default=1750, help="steps before the wording loosens")
     parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--save-every", type=int, default=250)

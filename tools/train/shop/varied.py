@@ -6,6 +6,7 @@ import json
 from . import wording as w
 from .brands import COLOURS, SYLLABLES
 from .blurb import OPENINGS
+from .catalog import is_held_out
 from .example import Example, article, maybe_invented, sentence
 from .extract import INTRODUCTIONS, KEYS, price_text
 from .opinions import STRENGTHS
@@ -22,9 +23,10 @@ def loose_name(rng, item):
 
 def recommendation(rng, catalog):
     """A history in loose words, sometimes with goods that the shop does not sell."""
-    history = pick_history(rng, catalog, catalog.train_items, True, False)
+    history = pick_history(rng, catalog, catalog.train_items, nouns_only=False, held_out=False)
+    key = history_key(history)
     item, owned = pick_next(rng, catalog, history)
-    if item is None:
+    if item is None or len(history) > 1 and is_held_out(key):
         return None
     names = [loose_name(rng, entry) for entry in history]
     if rng.random() < 0.1:
@@ -35,7 +37,7 @@ def recommendation(rng, catalog):
     reason = rng.choice(REASONS).format(
         purpose=rng.choice(catalog.products[item.noun].purposes), owned=owned.noun, a=article(owned.noun))
     facts = {"bought": [entry.noun for entry in history], "json": False, "noun": item.noun}
-    return Example("rec", prompt.strip(), f"{item.name}, {reason}.", history_key(history), facts)
+    return Example("rec", prompt.strip(), f"{item.name}, {reason}.", key, facts)
 
 
 def loose_clause(rng, good):
@@ -44,7 +46,8 @@ def loose_clause(rng, good):
     if style < 0.2:
         return clause(rng, good)[1]
     if style < 0.5:
-        return f"the {rng.choice(w.PARTS)} {rng.choice(w.GOOD_PARTS if good else w.BAD_PARTS)}{'' if good else rng.choice(w.TIMES)}"
+        verdict = rng.choice(w.GOOD_PARTS) if good else rng.choice(w.BAD_PARTS) + rng.choice(w.TIMES)
+        return f"the {rng.choice(w.PARTS)} {verdict}"
     if style < 0.7:
         first, second = rng.sample(w.GOOD_WORDS if good else w.BAD_WORDS, 2)
         strength = "too " if not good and rng.random() < 0.4 else rng.choice(STRENGTHS)
@@ -60,6 +63,9 @@ def review(rng, catalog):
     moods = [True, False] if label == "mixed" else [label == "positive"] * rng.choice((1, 1, 2, 3))
     rng.shuffle(moods)
     clauses = [(good, loose_clause(rng, good)) for good in moods]
+    key = "|".join(sorted(words for _, words in clauses))
+    if len(clauses) > 1 and is_held_out(key):
+        return None
     text = sentence(clauses[0][1])
     for (before, _), (good, words) in zip(clauses, clauses[1:]):
         text += rng.choice(w.TURNS if before != good else w.JOINS).format(words, S=sentence(words))
@@ -71,7 +77,7 @@ def review(rng, catalog):
     else:
         prompt, form = rng.choice(w.REVIEW_REASON_PROMPTS), "reason"
         answer = f"{sentence(label)}: {reason_for(label, clauses)}."
-    return Example("sent", prompt.format(r=text), answer, text, {"label": label, "form": form})
+    return Example("sent", prompt.format(r=text), answer, key, {"label": label, "form": form})
 
 
 def blurb(rng, catalog):
