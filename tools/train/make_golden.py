@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the reference an engine is held to: held-out prompts with greedy continuations and first-step logits.
 
-The weights are the exported bf16 ones, computed in float32. A line says whether any step was a near-tie
-(smallest gap between the two best logits), so that a reader can tell rounding from a mistake.
+The weights are the exported bf16 ones, computed in float32. A line also gives its closest call, the step
+where the two best logits are nearest, so that a reader can tell rounding from a mistake.
 """
 
 import argparse
@@ -21,17 +21,15 @@ MAX_TOKENS = 64
 
 @torch.inference_mode()
 def continue_greedily(model, ids, stops):
-    """Greedy token ids up to a stop id (included), the first step's logits and the smallest top-two gap."""
-    tokens, first, gap = list(ids), None, float("inf")
-    while len(tokens) - len(ids) < MAX_TOKENS:
-        logits = model(torch.tensor([tokens])).logits[0, -1]
+    """Greedy token ids up to a stop id (included), the first step's logits and each step's top-two gap."""
+    tokens, first, gaps = [], None, []
+    while len(tokens) < MAX_TOKENS and not (tokens and tokens[-1] in stops):
+        logits = model(torch.tensor([ids + tokens])).logits[0, -1]
         first = logits if first is None else first
         best = logits.topk(2)
-        gap = min(gap, (best.values[0] - best.values[1]).item())
+        gaps.append((best.values[0] - best.values[1]).item())
         tokens.append(best.indices[0].item())
-        if tokens[-1] in stops:
-            break
-    return tokens[len(ids):], first, gap
+    return tokens, first, gaps
 
 
 def main():
@@ -52,7 +50,7 @@ def main():
             messages = make_example(rng, catalog, kind, held_out=True).messages()
             prompt = render(tokenizer, messages)
             ids = tokenizer(prompt).input_ids
-            continuation, logits, gap = continue_greedily(model, ids, stops)
+            continuation, logits, gaps = continue_greedily(model, ids, stops)
             top = logits.topk(5)
             out.write(json.dumps({
                 "id": f"{kind}-{number:02d}",
@@ -62,7 +60,8 @@ def main():
                 "output_ids": continuation,
                 "output_text": tokenizer.decode(continuation, skip_special_tokens=True),
                 "first_top5": [[index, round(value, 5)] for index, value in zip(top.indices.tolist(), top.values.tolist())],
-                "min_top2_gap": round(gap, 5),
+                "min_top2_gap": round(min(gaps), 5),
+                "min_top2_step": gaps.index(min(gaps)),
             }) + "\n")
 
 
