@@ -127,7 +127,7 @@ static int serve(rd_kafka_t *client, const struct broker_options *options, const
 
 static bool parse_options(int argc, char **argv, struct broker_options *options)
 {
-    for (int i = 1; i < argc; i++) {
+    for (int i = 1; i < argc; i += 2) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (!value)
             return false;
@@ -139,7 +139,6 @@ static bool parse_options(int argc, char **argv, struct broker_options *options)
             options->topics[options->topic_count++] = value;
         else
             return false;
-        i++;
     }
     return options->port > 0 && options->port < 65536;
 }

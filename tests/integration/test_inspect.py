@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`millrace inspect` on a directory that has the shape of Qwen3-0.6B and no weights: the plan is worked out here."""
+import json
+import pathlib
+import subprocess
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+
+import batch  # noqa: E402
+from models import BUNDLED  # noqa: E402
+from process import Workspace  # noqa: E402
+
+LAYERS, HIDDEN, HEADS, KV_HEADS, HEAD_DIM, MLP, VOCAB, CONTEXT = 28, 1024, 16, 8, 128, 3072, 151936, 40960
+CONFIG = {
+    "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "num_hidden_layers": LAYERS, "hidden_size": HIDDEN,
+    "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "head_dim": HEAD_DIM, "intermediate_size": MLP,
+    "vocab_size": VOCAB, "max_position_embeddings": CONTEXT, "rms_norm_eps": 1e-6, "rope_theta": 1000000,
+    "tie_word_embeddings": True, "attention_bias": False, "hidden_act": "silu", "torch_dtype": "bfloat16",
+    "use_sliding_window": False, "eos_token_id": 151645, "bos_token_id": 151643,
+}
+GENERATION = {"temperature": 0.6, "top_k": 20, "top_p": 0.95, "eos_token_id": [151645, 151643]}
+
+
+def inspect(millrace, *arguments, code=0):
+    done = subprocess.run([millrace, "inspect", *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, "exit code %d: %s" % (done.returncode, done.stderr)
+    return done.stdout if code == 0 else done.stderr
+
+
+def check_plan(plan):
+    matrices = LAYERS * (HIDDEN * HEAD_DIM * (HEADS * 2 + KV_HEADS * 2) + 3 * HIDDEN * MLP) + VOCAB * HIDDEN
+    assert 2 * matrices <= plan["weight_bytes"] <= 2 * matrices * 1.02, (plan["weight_bytes"], 2 * matrices)
+    assert plan["kv_token_bytes"] == LAYERS * 2 * KV_HEADS * HEAD_DIM * 2, plan["kv_token_bytes"]
+    assert plan["kv_blocks"] == (256 << 20) // (16 * plan["kv_token_bytes"]), plan["kv_blocks"]
+    assert plan["kv_pool_bytes"] == plan["kv_blocks"] * 16 * plan["kv_token_bytes"]
+    assert plan["sequence_tokens"] == plan["kv_blocks"] * 16 < CONTEXT
+    assert plan["sampling"] == {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0, "repetition_penalty": 1}
+    assert plan["eos"] == [151645, 151643] and plan["impossible"] is None
+
+
+def main():
+    millrace = batch.millrace_argument()
+    with Workspace("inspect") as space:
+        (space / "config.json").write_text(json.dumps(CONFIG))
+        (space / "generation_config.json").write_text(json.dumps(GENERATION))
+        check_plan(json.loads(inspect(millrace, space.path, "--json", "--engine.kv_memory_mb=256")))
+        text = inspect(millrace, space.path, "--engine.kv_memory_mb=256")
+        assert "114688 bytes per token" in text and "Qwen3ForCausalLM: 28 layers" in text, text
+        text = inspect(millrace, space.path, "--engine.kv_memory_mb=16000000")
+        assert "impossible here" in text, text
+        (space / "config.json").write_text("{}")
+        assert inspect(millrace, space.path, code=78).count("\n") == 1
+    pieces = json.loads(inspect(millrace, BUNDLED, "--tokenize", "Hello kettle", "--json"))
+    assert "".join(piece["text"] for piece in pieces) == "Hello kettle" and len(pieces) < 8, pieces
+    print("the plan of a Qwen3-0.6B is right")
+
+
+main()

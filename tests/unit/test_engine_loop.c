@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine thread with the bundled model: every job taken is accepted and ends exactly once, whatever is
+// cancelled, refused or too much.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/cli/setup.h"
+#include "worker/infer/engine_loop.h"
+
+enum { CAPACITY = 512, MAX_JOBS = 64 };
+
+static const struct config *config;
+static struct setup *setup;
+
+struct loop { /* a running loop and what it said of each handle */
+    struct engine_loop *loop;
+    struct channel *in, *out;
+    struct job *jobs[MAX_JOBS];
+    size_t wanted[MAX_JOBS], finished[MAX_JOBS], refused[MAX_JOBS], cancelled[MAX_JOBS], tokens[MAX_JOBS];
+    enum status reason[MAX_JOBS];
+};
+
+static int open_setup(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    static const char *const flags[] = {"model.path=" MILLRACE_SOURCE_DIR "/examples/models/shop-qwen3",
+                                        "engine.threads=1", "engine.max_sequences=4", "engine.max_waiting=16",
+                                        "engine.kv_memory_mb=16"};
+    struct config_source source = {.flags = flags, .flag_count = 5, .ignore_environment = true};
+    if (config_open(&config, &source, &err) == STATUS_OK) {
+        struct setup_options options = {.config = config, .with_engine = true};
+        if (setup_open(&setup, &options, &err) == STATUS_OK)
+            return 0;
+    }
+    print_error("%s\n", err.text);
+    return -1;
+}
+
+static int close_setup(void **state)
+{
+    (void)state;
+    setup_close(setup);
+    config_close(config);
+    return 0;
+}
+
+static void start(struct loop *loop)
+{
+    struct error err = {0};
+    *loop = (struct loop){0};
+    assert_int_equal(channel_open(&loop->in, CAPACITY, &err), STATUS_OK);
+    assert_int_equal(channel_open(&loop->out, 4, &err), STATUS_OK);
+    struct engine_loop_options options = {
+        .engine = setup->engine, .in = loop->in, .out = loop->out, .max_choices = 16};
+    assert_int_equal(engine_loop_start(&loop->loop, &options, &err), STATUS_OK);
+}
+
+static void send(struct loop *loop, enum engine_command_type type, uint64_t handle, enum status reason)
+{
+    struct engine_command *command = calloc(1, sizeof *command);
+    assert_non_null(command);
+    *command = (struct engine_command){.type = type, .job_handle = handle, .reason = reason};
+    if (type == ENGINE_COMMAND_JOB) {
+        command->job = loop->jobs[handle];
+        loop->wanted[handle] = command->job->prompt_count * command->job->sampling.n;
+    }
+    assert_true(channel_send(loop->in, command, -1));
+}
+
+static struct job *make_job(const char *body)
+{
+    char line[1024];
+    struct job *job;
+    struct job_fault fault;
+    snprintf(line, sizeof line,
+             "{\"custom_id\":\"a\",\"method\":\"POST\",\"url\":\"/v1/completions\",\"body\":{%s}}", body);
+    struct job_record record = {
+        .value = line, .value_bytes = strlen(line), .cluster_id = "", .topic = "t", .timestamp_ms = 1};
+    if (job_parse(&job, &setup->parse, &record, &fault) != STATUS_OK)
+        fail_msg("%s", fault.message);
+    return job;
+}
+
+static void send_job(struct loop *loop, uint64_t handle, const char *body)
+{
+    loop->jobs[handle] = make_job(body);
+    send(loop, ENGINE_COMMAND_JOB, handle, STATUS_OK);
+}
+
+static void take(struct loop *loop, const struct engine_report *report, bool *accepted)
+{
+    for (size_t i = 0; i < report->count; i++) {
+        const struct engine_report_item *item = &report->items[i];
+        uint64_t handle = item->job_handle;
+        if (item->type == REPORT_ACCEPTED) {
+            assert_ptr_equal(item->job, loop->jobs[handle]);
+            assert_false(accepted[handle]);
+            accepted[handle] = true;
+            continue;
+        }
+        assert_true(accepted[handle]);
+        assert_true(loop->finished[handle] < loop->wanted[handle]); /* nothing after the end */
+        loop->tokens[handle] += item->type == REPORT_TOKEN;
+        loop->finished[handle] += item->type == REPORT_FINISHED;
+        loop->refused[handle] += item->type == REPORT_REFUSED;
+        if (item->type == REPORT_FINISHED && item->event.finish == ENGINE_FINISH_CANCELLED) {
+            loop->cancelled[handle]++;
+            loop->reason[handle] = item->error.status;
+        }
+    }
+}
+
+/* Reads to the end; then every job is closed. */
+static void drain(struct loop *loop)
+{
+    bool accepted[MAX_JOBS] = {0};
+    struct engine_report *report;
+    channel_shut(loop->in);
+    while ((report = channel_receive(loop->out, -1))) {
+        take(loop, report, accepted);
+        engine_report_free(report);
+    }
+    engine_loop_join(loop->loop);
+    for (size_t i = 0; i < MAX_JOBS; i++) {
+        assert_int_equal(accepted[i], loop->jobs[i] != NULL);
+        if (loop->jobs[i] && !loop->refused[i])
+            assert_int_equal(loop->finished[i], loop->wanted[i]);
+        job_close(loop->jobs[i]);
+    }
+    channel_close(loop->in);
+    channel_close(loop->out);
+    struct engine_stats stats;
+    engine_stats_read(setup->engine, &stats);
+    assert_int_equal(stats.running + stats.waiting, 0);
+    assert_int_equal(stats.blocks_used, 0);
+}
+
+static void more_jobs_than_fit_all_end(void **state)
+{
+    (void)state;
+    struct loop loop;
+    start(&loop);
+    for (uint64_t i = 0; i < 40; i++) /* 120 choices through a window of 16 */
+        send_job(&loop, i, "\"prompt\":\"Bought: kettle\",\"n\":3,\"max_tokens\":4,\"ignore_eos\":true");
+    drain(&loop);
+    for (size_t i = 0; i < 40; i++)
+        assert_int_equal(loop.tokens[i], 12);
+}
+
+static void a_list_of_prompts_is_one_job(void **state)
+{
+    (void)state;
+    struct loop loop;
+    start(&loop);
+    send_job(&loop, 0,
+             "\"prompt\":[\"a\",\"b\",\"c\"],\"n\":2,\"temperature\":1,\"max_tokens\":3,\"ignore_eos\":true");
+    drain(&loop);
+    assert_int_equal(loop.finished[0], 6);
+    assert_int_equal(loop.tokens[0], 18);
+}
+
+static void a_cancelled_job_ends_soon_and_says_why(void **state)
+{
+    (void)state;
+    struct loop loop;
+    start(&loop);
+    send_job(&loop, 0, "\"prompt\":\"a\",\"max_tokens\":1500,\"ignore_eos\":true,\"n\":2");
+    send_job(&loop, 1, "\"prompt\":\"b\",\"max_tokens\":5,\"ignore_eos\":true");
+    send_job(&loop, 2, "\"prompt\":[\"b\",\"c\"],\"max_tokens\":1500,\"ignore_eos\":true");
+    send(&loop, ENGINE_COMMAND_CANCEL, 0, STATUS_EXPIRED);
+    send(&loop, ENGINE_COMMAND_CANCEL, 2, STATUS_CANCELLED);
+    send(&loop, ENGINE_COMMAND_CANCEL, 63, STATUS_CANCELLED); /* nobody */
+    drain(&loop);
+    assert_int_equal(loop.cancelled[0], 2);
+    assert_int_equal(loop.reason[0], STATUS_EXPIRED);
+    assert_int_equal(loop.cancelled[2], 2);
+    assert_int_equal(loop.reason[2], STATUS_CANCELLED);
+    assert_int_equal(loop.cancelled[1], 0);
+    assert_int_equal(loop.tokens[1], 5);
+    assert_true(loop.tokens[0] < 3000);
+}
+
+static void what_can_never_run_is_refused(void **state)
+{
+    (void)state;
+    struct loop loop;
+    start(&loop);
+    send_job(&loop, 0,
+             "\"prompt\":\"a\",\"n\":17,\"temperature\":1"); /* more choices than the engine holds */
+    send_job(&loop, 1, "\"prompt\":\"b\",\"max_tokens\":5,\"ignore_eos\":true");
+    drain(&loop);
+    assert_int_equal(loop.refused[0], 1);
+    assert_int_equal(loop.tokens[1], 5);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(more_jobs_than_fit_all_end),
+        cmocka_unit_test(a_list_of_prompts_is_one_job),
+        cmocka_unit_test(a_cancelled_job_ends_soon_and_says_why),
+        cmocka_unit_test(what_can_never_run_is_refused),
+    };
+    return cmocka_run_group_tests(tests, open_setup, close_setup);
+}
