@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The AMX kernel set: the AVX-512 set with bf16 and int8 products, and attention over bf16, on tiles. A set
-// of its own, because a tile adds bf16 products in another order than VDPBF16PS does.
+// The AMX kernel set: the AVX-512 set with bf16, int8 and int4 products, and attention over bf16, on tiles. A
+// set of its own, because a tile adds bf16 products in another order than VDPBF16PS does.
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>

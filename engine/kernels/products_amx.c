@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Matrix products on AMX tiles of 16 rows x 64 bytes: up to 32 rows meet a weight panel of 32 columns in four
-// accumulator tiles. bf16 and int8; f32 and int4 go to the AVX-512 products.
+// accumulator tiles. bf16 and int8; int4 is in int4_amx.c, f32 goes to the AVX-512 products.
 //
 // Invariant: an output element takes the tiles of k in ascending order, for any number of rows (a tile
 // computes its rows apart from each other). A long k is cut into blocks, between which the sum waits in y.
@@ -14,7 +14,8 @@ enum {
     PAIR_ROWS = 2 * TILE_ROWS,
     BLOCK_ROWS = 512,
     BLOCK_UNITS = 512, /* of k: operands of a row block (1 MiB) and of a panel (64 KiB) fit 2 MiB of L2 */
-    STREAM_AHEAD_BYTES = 4096
+    STREAM_AHEAD_BYTES = 4096,
+    FEW_INT4_ROWS = 12 /* widening a panel for tiles does not pay; the AVX-512 products give the same bytes */
 };
 
 struct pair { /* up to 32 rows of one panel and one block of k */
@@ -39,8 +40,7 @@ void amx_configure(const struct amx_tile_config *config)
     _tile_loadconfig(config);
 }
 
-/* Tiles 0-3 accumulate, 4 and 5 hold rows, 6 and 7 columns. */
-static void configure(int32_t rows)
+void amx_configure_rows(int32_t rows)
 {
     struct amx_tile_config config = {.palette = 1};
     const int32_t low = rows < TILE_ROWS ? rows : TILE_ROWS, high = rows - low;
@@ -178,7 +178,7 @@ static void multiply_panel(struct product *product, struct pair *p, int32_t n, i
         p->x = x + (size_t)row * product->x_stride, p->x_tail = x_tail + (size_t)row * product->x_stride;
         p->y = product->y + (size_t)row * product->y_stride + (size_t)n;
         if (product->configured != p->rows)
-            configure(p->rows);
+            amx_configure_rows(p->rows);
         product->configured = p->rows;
         run_pair(p);
         p->prefetch += (size_t)(p->units / TILE_UNITS) * p->prefetch_step_bytes;
@@ -210,12 +210,17 @@ static void multiply_block(struct product *product, int32_t row, int32_t row_end
 void amx_matmul(float *y, size_t y_stride, const struct weight *w, const struct activation *x,
                 const float *bias, int32_t n_begin, int32_t n_end)
 {
-    if (w->format == WEIGHT_F32 || w->format == WEIGHT_INT4) {
+    CHECK(x->k == w->k && x->format == w->format);
+    CHECK(n_begin % AVX512_PANEL_COLUMNS == 0 && n_end <= w->n);
+    const bool few = w->format == WEIGHT_INT4 && x->rows <= FEW_INT4_ROWS;
+    if (w->format == WEIGHT_F32 || few) {
         avx512_matmul(y, y_stride, w, x, bias, n_begin, n_end);
         return;
     }
-    CHECK(x->k == w->k && x->format == w->format);
-    CHECK(n_begin % AVX512_PANEL_COLUMNS == 0 && n_end <= w->n);
+    if (w->format == WEIGHT_INT4) {
+        amx_matmul_int4(&(struct amx_product){y, y_stride, w, x, bias, n_begin, n_end});
+        return;
+    }
     struct product product = {.y = y,
                               .y_stride = y_stride,
                               .w = w,
@@ -240,7 +245,7 @@ uint64_t amx_peak(enum weight_format format, uint64_t operations)
     _Alignas(LINE_BYTES) static const uint8_t ones[TILE_ROWS * LINE_BYTES] = {1};
     const uint64_t per_round = 4ull * 2 * TILE_ROWS * 16 * (format == WEIGHT_BF16 ? 32 : 64);
     const uint64_t rounds = operations / per_round + 1;
-    configure(PAIR_ROWS);
+    amx_configure_rows(PAIR_ROWS);
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
