@@ -34,7 +34,7 @@ HOMES = {
 }
 STANDARD = re.compile(r"(sys|arpa|netinet|linux)/\w+\.h|(assert|ctype|dirent|errno|fcntl|fenv|float|getopt|inttypes"
                       r"|libgen|limits|locale|malloc|math|netdb|poll|pthread|sched|signal|std\w+|string|strings|termios"
-                      r"|time|unistd|glob|fnmatch|cpuid|spawn|semaphore|ucontext|execinfo)\.h")
+                      r"|time|unistd|glob|dlfcn|fnmatch|cpuid|spawn|semaphore|ucontext|execinfo)\.h")
 FOREIGN_SYMBOLS = {  # static library: symbols that it may not need
     "base": "rd_kafka|redis[A-Z]|zmq_|MHD_|cblas_",
     "config": "rd_kafka|redis[A-Z]|zmq_|MHD_|cblas_",
