@@ -107,10 +107,10 @@ static void formats_keep_their_quality(void **state)
     static const struct {
         const char *name;
         enum weight_format format;
-        double perplexity_ratio, agreement; /* at most, at least */
+        double perplexity_ratio, agreement; /* at most, at least; issue 4 bounds agreement for bf16 only */
     } formats[] = {{"bf16", WEIGHT_BF16, 1.005, 0.995},
-                   {"int8", WEIGHT_INT8, 1.01, 0.98},
-                   {"int4", WEIGHT_INT4, 1.05, 0.90}};
+                   {"int8", WEIGHT_INT8, 1.01, 0.0},
+                   {"int4", WEIGHT_INT4, 1.05, 0.0}};
     static struct quality exact, quality;
     measure(&exact, "generic", "f32");
     for (size_t set = 0; set < sizeof sets / sizeof sets[0]; set++)

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`millrace bench engine --json`: one object per cell with the fields that readers rely on, and wrong use refused."""
+import argparse
+import json
+import subprocess
+
+FIELDS = {"work", "shape", "format", "batch", "context", "tokens_per_second", "share_of_limit", "bound", "limit"}
+
+
+def run(millrace, *arguments):
+    return subprocess.run([millrace, "bench", *arguments], capture_output=True, text=True, timeout=600, check=False)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--millrace", required=True)
+    millrace = parser.parse_args().millrace
+
+    done = run(millrace, "engine", "--quick", "--json", "--rounds", "1", "--format", "bf16", "--kv-mb", "64")
+    assert done.returncode == 0, done.stderr
+    cells = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {(c["work"], c["batch"]) for c in cells} == {("prefill", 1), ("decode", 1), ("decode", 8), ("decode", 32)}
+    for cell in cells:
+        assert FIELDS <= set(cell), cell
+        assert cell["shape"] == "qwen3-0.6b" and cell["format"] == "bf16" and cell["context"] == 128, cell
+        assert cell["bound"] in ("memory", "compute"), cell
+        limit = cell["limit"]["tokens_per_second"]
+        assert abs(cell["tokens_per_second"] / limit - cell["share_of_limit"]) < 0.01, cell
+    prefill = next(c for c in cells if c["work"] == "prefill")
+    weights = 28 * (1024 * (2 * 2048 + 2 * 1024) + 3 * 1024 * 3072)
+    head, attention = 151936 * 1024, 4 * 2048 * 28 * 128 * 129 // 2
+    expected = 2 * (weights * 128 + head) + attention
+    assert abs(prefill["limit"]["operations"] / expected - 1) < 1e-3, (prefill, expected)
+
+    for wrong in (["engine", "--shape", "no-such"], ["engine", "--rounds", "0"], ["nothing"], []):
+        refused = run(millrace, *wrong)
+        assert refused.returncode == 64 and refused.stderr, (wrong, refused)
+
+
+main()
