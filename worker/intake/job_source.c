@@ -283,25 +283,34 @@ void job_source_pause(struct job_source *source, bool paused)
     rd_kafka_topic_partition_list_destroy(assigned);
 }
 
-enum status job_source_commit(struct job_source *source, const struct job_source_partition *partitions,
-                              size_t count, bool wait, struct error *err)
+struct rd_kafka_s *job_source_client(struct job_source *source)
 {
-    if (count == 0)
-        return STATUS_OK;
+    return source->client;
+}
+
+struct rd_kafka_topic_partition_list_s *job_source_list(const struct job_source_partition *partitions,
+                                                        size_t count)
+{
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)count);
     for (size_t i = 0; i < count; i++) {
         rd_kafka_topic_partition_t *at =
             rd_kafka_topic_partition_list_add(list, partitions[i].topic, partitions[i].partition);
         at->offset = partitions[i].offset;
-        if (partitions[i].metadata && *partitions[i].metadata) {
-            at->metadata_size = strlen(partitions[i].metadata);
-            at->metadata = malloc(at->metadata_size + 1); /* freed by librdkafka with the list */
-            if (at->metadata)
-                memcpy(at->metadata, partitions[i].metadata, at->metadata_size + 1);
-            else
-                at->metadata_size = 0;
-        }
+        if (!partitions[i].metadata || !*partitions[i].metadata)
+            continue;
+        at->metadata =
+            strdup(partitions[i].metadata); /* freed with the list; without memory the map is left out */
+        at->metadata_size = at->metadata ? strlen(partitions[i].metadata) : 0;
     }
+    return list;
+}
+
+enum status job_source_commit(struct job_source *source, const struct job_source_partition *partitions,
+                              size_t count, bool wait, struct error *err)
+{
+    if (count == 0)
+        return STATUS_OK;
+    rd_kafka_topic_partition_list_t *list = job_source_list(partitions, count);
     rd_kafka_resp_err_t code = rd_kafka_commit(source->client, list, !wait);
     rd_kafka_topic_partition_list_destroy(list);
     if (code && code != RD_KAFKA_RESP_ERR__NO_OFFSET)

@@ -11,6 +11,8 @@
 enum { JOB_SOURCE_MAX_HEADERS = 64 };
 
 struct job_source;
+struct rd_kafka_s;
+struct rd_kafka_topic_partition_list_s;
 
 struct job_source_partition { /* as the group sees it */
     const char *topic;
@@ -43,5 +45,10 @@ enum status job_source_commit(struct job_source *source, const struct job_source
 /* Records in the assigned partitions that were not taken yet, from the client's statistics; -1: unknown. */
 int64_t job_source_lag(struct job_source *source, const char *topic, int32_t partition, int64_t next_offset);
 const char *job_source_cluster_id(struct job_source *source); /* "" until known */
+/* For result_txn, which commits offsets in the producer's transaction: the rd_kafka_t, and a partition list
+ * with metadata (destroyed by the caller). */
+struct rd_kafka_s *job_source_client(struct job_source *source);
+struct rd_kafka_topic_partition_list_s *job_source_list(const struct job_source_partition *partitions,
+                                                        size_t count);
 
 #endif
