@@ -38,6 +38,7 @@ struct pipeline_shared { /* read by several stages; atomics where written while 
     const struct generation_context *generation;
     struct metrics *metrics;
     struct channel *commands, *reports, *orders, *acks;
+    struct channel *finished; /* exactly once, emit -> intake: struct finished_result; NULL: at least once */
     const char *worker_id;
     uint64_t epoch;
     _Atomic bool draining;              /* stop taking jobs */

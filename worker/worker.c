@@ -18,6 +18,7 @@
 #include "kvtier/redis_store.h"
 #include "worker/cli/setup.h"
 #include "worker/emit/emit.h"
+#include "worker/emit/result_txn.h"
 #include "worker/health.h"
 #include "worker/infer/kv_bridge.h"
 #include "worker/intake/intake.h"
@@ -130,6 +131,8 @@ static enum status open_channels(struct worker *worker, struct error *err)
         status = channel_open(&shared->orders, 2 * jobs, err);
     if (status == STATUS_OK)
         status = channel_open(&shared->acks, jobs, err);
+    if (status == STATUS_OK && strcmp(worker->config->kafka.delivery, "exactly-once") == 0)
+        status = channel_open(&shared->finished, jobs, err);
     return status;
 }
 
@@ -187,11 +190,6 @@ static void log_start(const struct worker *worker)
 enum status worker_open(struct worker **out, const struct config *config, struct error *err)
 {
     *out = NULL;
-    if (strcmp(config->kafka.delivery, "exactly-once") == 0)
-        return error_set(
-            err, STATUS_CONFIG,
-            "kafka.delivery exactly-once is not available in this version; use at-least-once: results carry "
-            "a deterministic id, so a duplicate can be told");
     struct worker *worker = calloc(1, sizeof *worker);
     if (!worker)
         return error_set(err, STATUS_NO_MEMORY, "no memory for a worker");
@@ -240,6 +238,9 @@ static void drain_leftovers(struct pipeline_shared *shared)
         engine_report_free(report);
     for (struct emit_order *order; shared->orders && (order = channel_receive(shared->orders, 0));)
         emit_order_free(order);
+    for (struct finished_result *finished;
+         shared->finished && (finished = channel_receive(shared->finished, 0));)
+        finished_result_free(finished);
     for (struct emit_ack *ack; shared->acks && (ack = channel_receive(shared->acks, 0));)
         free(ack);
 }
@@ -251,6 +252,7 @@ static void close_channels(struct worker *worker)
     channel_close(worker->shared.reports);
     channel_close(worker->shared.orders);
     channel_close(worker->shared.acks);
+    channel_close(worker->shared.finished);
     channel_close(worker->loaded);
 }
 
@@ -262,6 +264,8 @@ enum status worker_close(struct worker *worker, struct error *err)
         channel_shut(worker->shared.commands);
     if (worker->shared.acks)
         channel_shut(worker->shared.acks); /* late acknowledgements find no reader */
+    if (worker->shared.finished)
+        channel_shut(worker->shared.finished);
     engine_loop_join(worker->loop);
     if (worker->shared.reports)
         channel_shut(worker->shared.reports);

@@ -14,6 +14,7 @@
 #include "base/monotime.h"
 #include "worker/emit/result_record.h"
 #include "worker/emit/result_sink.h"
+#include "worker/emit/result_txn.h"
 #include "worker/emit/token_stream.h"
 
 enum {
@@ -45,7 +46,7 @@ struct outgoing { /* one result on its way to the broker */
 struct emit {
     struct pipeline_shared *shared;
     pthread_t thread;
-    struct result_sink *sink;
+    struct result_sink *sink;    /* NULL: exactly once, intake publishes */
     struct token_stream *stream; /* NULL: disabled */
     struct live *live;           /* [capacity] at handle % capacity, then linear */
     size_t capacity;
@@ -417,7 +418,7 @@ static void turn(struct emit *emit)
     for (struct engine_report *report; (report = channel_receive(emit->shared->reports, 0));)
         take_report(emit, report);
     take_orders(emit);
-    if (result_sink_poll(emit->sink, 0, &err) != STATUS_OK)
+    if (emit->sink && result_sink_poll(emit->sink, 0, &err) != STATUS_OK)
         fail(emit, &err);
 }
 
@@ -431,7 +432,8 @@ static void *run(void *context)
         bool over = channel_is_shut(shared->reports) && channel_count(shared->reports) == 0;
         if (over && end_ms == 0)
             end_ms = monotime_ms() + LAST_FLUSH_MS;
-        if (over && (result_sink_unsent(emit->sink) == 0 || monotime_ms() >= end_ms || shared->failure))
+        if (over && (!emit->sink || result_sink_unsent(emit->sink) == 0 || monotime_ms() >= end_ms ||
+                     shared->failure))
             break;
         wait_for_work(emit);
     }
@@ -460,7 +462,7 @@ static enum status open_parts(struct emit *emit, struct error *err)
     if (!emit->live)
         return error_set(err, STATUS_NO_MEMORY, "no memory for the emit stage");
     enum status status = open_stream(emit, err);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK && !emit->shared->finished)
         status = result_sink_open(&emit->sink, emit->shared->config, take_acked, emit, err);
     if (status == STATUS_OK && pthread_create(&emit->thread, NULL, run, emit) != 0)
         status = error_set(err, STATUS_NO_MEMORY, "cannot start the emit thread");

@@ -14,7 +14,8 @@ struct result_txn;
 /* A result on its way from emit to its transaction: everything it points to is in its own allocation. */
 struct finished_result {
     uint64_t job_handle;
-    int status; /* enum metrics_result */
+    int status;            /* enum metrics_result */
+    const void *partition; /* intake's mark of where the job came from */
     struct job_identity identity;
     struct sink_record record;
     bool too_large; /* out: the broker refused its size */

@@ -12,10 +12,20 @@
 
 #include "base/log.h"
 #include "base/monotime.h"
+#include "worker/emit/result_record.h"
+#include "worker/emit/result_txn.h"
 #include "worker/intake/job_source.h"
 #include "worker/intake/offset_ledger.h"
 
-enum { POLL_MS = 20, TICK_MS = 100, LOG_EVERY_MS = 10000, MAX_PARTITIONS = METRICS_MAX_PARTITIONS };
+enum {
+    POLL_MS = 20,
+    TICK_MS = 100,
+    LOG_EVERY_MS = 10000,
+    MAX_PARTITIONS = METRICS_MAX_PARTITIONS,
+    MOST_IN_TXN = 1024,
+    TXN_RETRY_MS = 500,
+    LAST_COMMITS = 10
+};
 
 struct partition {
     bool used;
@@ -43,6 +53,9 @@ struct intake {
     size_t flight_capacity, flight_count, max_flights;
     uint64_t next_handle;
     bool paused;
+    struct result_txn *txn;                     /* exactly once; NULL: at least once */
+    struct finished_result *ready[MOST_IN_TXN]; /* answered in the ledgers, not committed yet */
+    size_t ready_count;
     int64_t next_tick_ms, next_commit_ms, logged_ms;
 };
 
@@ -194,24 +207,132 @@ static size_t gather_commits(struct intake *intake, const struct partition *only
     return count;
 }
 
-static void commit(struct intake *intake, const struct partition *only, bool wait)
+static struct job_source_partition commit_list[MAX_PARTITIONS]; /* the intake thread's only */
+static char commit_metadata[MAX_PARTITIONS][OFFSET_MAP_MAX_BYTES];
+
+static void mark_uncommitted(struct intake *intake, size_t count)
 {
-    static struct job_source_partition partitions[MAX_PARTITIONS]; /* the intake thread's only */
-    static char metadata[MAX_PARTITIONS][OFFSET_MAP_MAX_BYTES];
+    for (size_t i = 0; i < count; i++) {
+        struct partition *partition = find_partition(intake, commit_list[i].topic, commit_list[i].partition);
+        partition->dirty = true;
+    }
+    intake->shared->metrics->commit_failures++;
+}
+
+static void commit_offsets(struct intake *intake, const struct partition *only, bool wait)
+{
     struct error err;
-    size_t count = gather_commits(intake, only, partitions, metadata);
+    size_t count = gather_commits(intake, only, commit_list, commit_metadata);
     if (count == 0)
         return;
-    if (job_source_commit(intake->source, partitions, count, wait, &err) == STATUS_OK) {
+    if (job_source_commit(intake->source, commit_list, count, wait, &err) == STATUS_OK) {
         intake->shared->metrics->commits++;
         return;
     }
-    intake->shared->metrics->commit_failures++;
     log_warn("intake", "%s", err.text);
-    for (size_t i = 0; i < count; i++) {
-        struct partition *partition = find_partition(intake, partitions[i].topic, partitions[i].partition);
-        partition->dirty = true;
+    mark_uncommitted(intake, count);
+}
+
+/* ---- exactly once ---- */
+
+static void take_fault(struct intake *intake, const struct error *err);
+
+/* A result becomes part of the next transaction. One of a job that is no longer ours is dropped. */
+static void take_finished(struct intake *intake)
+{
+    struct finished_result *finished;
+    while (intake->ready_count < MOST_IN_TXN && (finished = channel_receive(intake->shared->finished, 0))) {
+        struct flight *flight = find_flight(intake, finished->job_handle);
+        if (!flight) {
+            finished_result_free(finished);
+            continue;
+        }
+        offset_ledger_answer(flight->partition->ledger, flight->offset);
+        flight->partition->dirty = true;
+        finished->partition = flight->partition;
+        remove_flight(intake, flight);
+        intake->ready[intake->ready_count++] = finished;
     }
+}
+
+/* The broker's own limit is below results.max_bytes: that job is answered with a line that fits. */
+static void replace_too_large(struct intake *intake)
+{
+    for (size_t i = 0; i < intake->ready_count; i++) {
+        struct finished_result *finished = intake->ready[i], *smaller;
+        struct result result;
+        struct error err;
+        if (!finished->too_large)
+            continue;
+        CHECK(result_not_executed(&result, &finished->identity, "result_too_large",
+                                  "the broker does not take a record of this size", &err) == STATUS_OK);
+        struct sink_record record = finished->record;
+        record.value = result.value.data;
+        record.value_bytes = result.value.count_bytes;
+        smaller = finished_result_new(finished->job_handle, &record);
+        CHECK(smaller != NULL);
+        smaller->status = METRICS_FAILED;
+        smaller->identity = finished->identity;
+        smaller->partition = finished->partition;
+        result_release(&result);
+        finished_result_free(finished);
+        intake->ready[i] = smaller;
+    }
+}
+
+static void drop_ready(struct intake *intake, bool committed)
+{
+    for (size_t i = 0; i < intake->ready_count; i++) {
+        if (committed)
+            intake->shared->metrics->results[intake->ready[i]->status]++;
+        finished_result_free(intake->ready[i]);
+    }
+    intake->ready_count = 0;
+}
+
+/* Results and offsets in one transaction. What was aborted is kept and goes with the next one. */
+static void commit_transaction(struct intake *intake)
+{
+    struct error err;
+    take_finished(intake);
+    replace_too_large(intake);
+    size_t count = gather_commits(intake, NULL, commit_list, commit_metadata);
+    if (count == 0 && intake->ready_count == 0)
+        return;
+    enum status status = result_txn_commit(intake->txn, intake->ready, intake->ready_count, intake->source,
+                                           commit_list, count, &err);
+    if (status == STATUS_OK) {
+        intake->shared->metrics->commits++;
+        drop_ready(intake, true);
+        return;
+    }
+    mark_uncommitted(intake, count);
+    intake->next_commit_ms = monotime_ms() + TXN_RETRY_MS;
+    if (status != STATUS_TIMEOUT) {
+        err.status = status == STATUS_UNAVAILABLE ? STATUS_INTERNAL : status;
+        take_fault(intake, &err); /* the producer cannot go on: end, and start anew */
+    }
+}
+
+static void commit(struct intake *intake, const struct partition *only, bool wait)
+{
+    if (intake->txn)
+        commit_transaction(intake);
+    else
+        commit_offsets(intake, only, wait);
+}
+
+/* The partition's uncommitted results go with it: whoever has it now answers those jobs. */
+static void drop_results_of(struct intake *intake, const struct partition *partition)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < intake->ready_count; i++) {
+        if (intake->ready[i]->partition == partition)
+            finished_result_free(intake->ready[i]);
+        else
+            intake->ready[kept++] = intake->ready[i];
+    }
+    intake->ready_count = kept;
 }
 
 static void take_revoked(void *context, const struct job_source_partition *revoked, bool lost)
@@ -223,6 +344,7 @@ static void take_revoked(void *context, const struct job_source_partition *revok
     intake->shared->metrics->rebalances++;
     if (!lost)
         commit(intake, partition, true);
+    drop_results_of(intake, partition);
     for (size_t i = 0; i < intake->flight_capacity; i++) {
         struct flight *flight = &intake->flights[i];
         if (!flight->handle || flight->partition != partition)
@@ -425,8 +547,11 @@ static void *run(void *context)
         if (shared->draining && shared->hurry)
             give_back(intake);
     }
-    commit(intake, NULL, true);
+    for (int i = 0; i < LAST_COMMITS && !shared->failure && (i == 0 || intake->ready_count > 0); i++)
+        commit(intake, NULL, true);
     channel_shut(shared->commands);
+    result_txn_close(intake->txn);
+    drop_ready(intake, false);
     job_source_close(intake->source);
     return NULL;
 }
@@ -449,6 +574,7 @@ enum status intake_start(struct intake **out, struct pipeline_shared *shared, st
         status = error_set(err, STATUS_NO_MEMORY, "cannot start the intake thread");
     }
     if (status != STATUS_OK) {
+        result_txn_close(intake->txn);
         free(intake->flights);
         free(intake);
         return status;
