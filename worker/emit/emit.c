@@ -158,12 +158,28 @@ static void fail(struct emit *emit, const struct error *err)
     emit->shared->draining = emit->shared->hurry = true;
 }
 
+/* Exactly once: the intake thread puts the result and its offset into one transaction. */
+static void hand_over(struct emit *emit, struct outgoing *outgoing)
+{
+    struct finished_result *finished = finished_result_new(outgoing->handle, &emit->record.record);
+    CHECK(finished != NULL);
+    finished->status = (int)outgoing->status;
+    finished->identity = outgoing->identity;
+    free(outgoing);
+    if (!channel_send(emit->shared->finished, finished, -1))
+        finished_result_free(finished); /* intake has ended: it gave the job back */
+}
+
 static void send_record(struct emit *emit, const struct result_record_source *source,
                         struct outgoing *outgoing)
 {
     struct error err;
     enum status status;
     result_record_fill(&emit->record, source);
+    if (emit->shared->finished) {
+        hand_over(emit, outgoing);
+        return;
+    }
     emit->record.record.tag = outgoing;
     while ((status = result_sink_send(emit->sink, &emit->record.record, &err)) == STATUS_FULL) {
         struct error fatal;

@@ -567,8 +567,12 @@ enum status intake_start(struct intake **out, struct pipeline_shared *shared, st
     intake->flight_capacity = intake->max_flights + 1024; /* what was fetched before a pause took effect */
     intake->flights = calloc(intake->flight_capacity, sizeof *intake->flights);
     struct job_source_callbacks callbacks = {take_assigned, take_revoked, intake};
-    enum status status = intake->flights ? job_source_open(&intake->source, shared->config, &callbacks, err)
-                                         : error_set(err, STATUS_NO_MEMORY, "no memory for the intake stage");
+    enum status status =
+        intake->flights ? STATUS_OK : error_set(err, STATUS_NO_MEMORY, "no memory for the intake stage");
+    if (status == STATUS_OK && shared->finished)
+        status = result_txn_open(&intake->txn, shared->config, shared->worker_id, err);
+    if (status == STATUS_OK)
+        status = job_source_open(&intake->source, shared->config, &callbacks, err);
     if (status == STATUS_OK && pthread_create(&intake->thread, NULL, run, intake) != 0) {
         job_source_close(intake->source);
         status = error_set(err, STATUS_NO_MEMORY, "cannot start the intake thread");
