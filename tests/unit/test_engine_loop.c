@@ -187,6 +187,26 @@ static void a_cancelled_job_ends_soon_and_says_why(void **state)
     assert_true(loop.tokens[0] < 3000);
 }
 
+static void cancelling_overtakes_jobs_that_wait(void **state)
+{
+    (void)state;
+    struct loop loop;
+    start(&loop);
+    send_job(&loop, 0,
+             "\"prompt\":\"a\",\"max_tokens\":1500,\"ignore_eos\":true,\"n\":16"); /* all the room */
+    send_job(&loop, 1, "\"prompt\":\"b\",\"max_tokens\":5,\"n\":2");
+    send_job(&loop, 2, "\"prompt\":\"b\",\"max_tokens\":5,\"ignore_eos\":true");
+    send(&loop, ENGINE_COMMAND_CANCEL, 1, STATUS_EXPIRED);
+    send(&loop, ENGINE_COMMAND_CANCEL, 0, STATUS_CANCELLED);
+    drain(&loop);
+    assert_int_equal(loop.cancelled[0], 16); /* also though others wait */
+    assert_true(loop.tokens[0] < 24000);
+    assert_int_equal(loop.cancelled[1], 2);
+    assert_int_equal(loop.reason[1], STATUS_EXPIRED);
+    assert_int_equal(loop.tokens[1], 0);
+    assert_int_equal(loop.tokens[2], 5);
+}
+
 static void what_can_never_run_is_refused(void **state)
 {
     (void)state;
@@ -206,6 +226,7 @@ int main(void)
         cmocka_unit_test(more_jobs_than_fit_all_end),
         cmocka_unit_test(a_list_of_prompts_is_one_job),
         cmocka_unit_test(a_cancelled_job_ends_soon_and_says_why),
+        cmocka_unit_test(cancelling_overtakes_jobs_that_wait),
         cmocka_unit_test(what_can_never_run_is_refused),
     };
     return cmocka_run_group_tests(tests, open_setup, close_setup);

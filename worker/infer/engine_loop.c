@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // DESIGN: a job becomes one engine request per prompt. The loop keeps the number of choices in the engine
 // within max_choices, so the engine's waiting list is never full and a taken command can always be carried
-// out; a job that does not fit yet waits as `next`, and everything behind it in the channel: that is the
-// back-pressure.
+// out. A job that does not fit yet waits in a short list, in order; when that is full, everything else waits
+// in the channel: that is the back-pressure. Cancellations overtake waiting jobs.
 #include "worker/infer/engine_loop.h"
 
 #include <pthread.h>
@@ -13,7 +13,7 @@
 #include "base/monotime.h"
 #include "worker/infer/kv_bridge.h"
 
-enum { HELD_WAIT_MS = 2, FIRST_ITEMS = 64 };
+enum { HELD_WAIT_MS = 2, FIRST_ITEMS = 64, MAX_WAITING_JOBS = 1024 };
 
 struct live_job {
     uint64_t handle;
@@ -40,7 +40,9 @@ struct engine_loop {
     pthread_t thread;
     struct live_request *requests; /* [max_choices] */
     size_t open_choices;
-    struct engine_command *next;  /* taken from `in`, not fitting yet */
+    struct engine_command *waiting,
+        **waiting_end;            /* jobs taken from `in` that do not fit yet, oldest first */
+    size_t waiting_count;         /* at most MAX_WAITING_JOBS */
     struct engine_report *report; /* being built */
     size_t item_capacity, logprob_count, logprob_capacity;
     uint64_t prompt_tokens_before;
@@ -77,6 +79,19 @@ static struct engine_report_item *add_item(struct engine_loop *loop, enum engine
     memset(item, 0, sizeof *item);
     item->type = type;
     item->job_handle = owner->handle;
+    return item;
+}
+
+static struct engine_report_item *add_cancelled(struct engine_loop *loop, const struct live_job *owner,
+                                                uint32_t prompt, uint32_t choice)
+{
+    struct engine_report_item *item = add_item(loop, REPORT_FINISHED, owner);
+    item->prompt_index = prompt;
+    item->event = (struct engine_event){.type = ENGINE_EVENT_FINISHED,
+                                        .choice = choice,
+                                        .stop_token = -1,
+                                        .stop_string = -1,
+                                        .finish = ENGINE_FINISH_CANCELLED};
     return item;
 }
 
@@ -231,50 +246,89 @@ static void refuse_at_once(struct engine_loop *loop, struct engine_command *comm
               loop->options.max_choices);
 }
 
-/* Carries out loop->next when there is room. False: it has to wait. */
-static bool carry_out(struct engine_loop *loop)
+static void append_waiting(struct engine_loop *loop, struct engine_command *command)
 {
-    struct engine_command *command = loop->next;
-    if (command->type == ENGINE_COMMAND_CANCEL) {
-        cancel_job(loop, command->job_handle, command->reason);
-    } else if (choices_of(command->job) > loop->options.max_choices) {
-        refuse_at_once(loop, command);
-    } else {
-        if (loop->open_choices + choices_of(command->job) > loop->options.max_choices)
-            return false;
-        start_job(loop, command->job, command->job_handle);
-    }
-    free(command);
-    loop->next = NULL;
-    return true;
+    command->next = NULL;
+    *loop->waiting_end = command;
+    loop->waiting_end = &command->next;
+    loop->waiting_count++;
 }
 
+static struct engine_command *remove_waiting(struct engine_loop *loop, struct engine_command **link)
+{
+    struct engine_command *command = *link;
+    *link = command->next;
+    if (!*link)
+        loop->waiting_end = link;
+    loop->waiting_count--;
+    return command;
+}
+
+/* A job that never reached the engine ends like one that did. */
+static void end_waiting(struct engine_loop *loop, struct engine_command *command, enum status reason)
+{
+    const struct job *job = command->job;
+    struct live_job owner = {.handle = command->job_handle};
+    add_item(loop, REPORT_ACCEPTED, &owner)->job = command->job;
+    for (uint32_t prompt = 0; prompt < job->prompt_count; prompt++)
+        for (uint32_t choice = 0; choice < job->sampling.n; choice++)
+            add_cancelled(loop, &owner, prompt, choice)->error.status = reason;
+    free(command);
+}
+
+static void cancel(struct engine_loop *loop, uint64_t handle, enum status reason)
+{
+    for (struct engine_command **link = &loop->waiting; *link; link = &(*link)->next)
+        if ((*link)->job_handle == handle) {
+            end_waiting(loop, remove_waiting(loop, link), reason);
+            return;
+        }
+    cancel_job(loop, handle, reason);
+}
+
+static void start_waiting(struct engine_loop *loop)
+{
+    while (loop->waiting) {
+        size_t choices = choices_of(loop->waiting->job);
+        if (choices <= loop->options.max_choices && loop->open_choices + choices > loop->options.max_choices)
+            return;
+        struct engine_command *command = remove_waiting(loop, &loop->waiting);
+        if (choices > loop->options.max_choices)
+            refuse_at_once(loop, command);
+        else
+            start_job(loop, command->job, command->job_handle);
+        free(command);
+    }
+}
+
+/* Waits for a command only when there is nothing else to do. */
 static void take_commands(struct engine_loop *loop)
 {
-    for (;;) {
-        bool idle = engine_idle(loop->options.engine) && !loop->report && !loop->next;
+    while (loop->waiting_count < MAX_WAITING_JOBS) {
+        bool idle = engine_idle(loop->options.engine) && !loop->report;
         bool held = loop->options.bridge && kv_bridge_held(loop->options.bridge) > 0;
-        if (!loop->next)
-            loop->next = channel_receive(loop->options.in, !idle ? 0 : held ? HELD_WAIT_MS : -1);
-        if (!loop->next || !carry_out(loop))
-            return;
+        struct engine_command *command = channel_receive(loop->options.in, !idle  ? 0
+                                                                           : held ? HELD_WAIT_MS
+                                                                                  : -1);
+        if (!command)
+            break;
+        if (command->type == ENGINE_COMMAND_JOB) {
+            append_waiting(loop, command);
+            start_waiting(loop);
+            continue;
+        }
+        cancel(loop, command->job_handle, command->reason);
+        free(command);
     }
+    start_waiting(loop);
 }
 
 /* ---- held requests ---- */
 
 static void end_held(struct engine_loop *loop, struct live_request *request)
 {
-    for (uint32_t choice = 0; choice < request->open_choices && !request->owner->refused; choice++) {
-        struct engine_report_item *item = add_item(loop, REPORT_FINISHED, request->owner);
-        item->prompt_index = request->prompt_index;
-        item->event = (struct engine_event){.type = ENGINE_EVENT_FINISHED,
-                                            .choice = choice,
-                                            .stop_token = -1,
-                                            .stop_string = -1,
-                                            .finish = ENGINE_FINISH_CANCELLED};
-        item->error.status = request->reason;
-    }
+    for (uint32_t choice = 0; choice < request->open_choices && !request->owner->refused; choice++)
+        add_cancelled(loop, request->owner, request->prompt_index, choice)->error.status = request->reason;
     loop->open_choices -= request->open_choices;
     end_request(loop, request);
 }
@@ -367,8 +421,8 @@ static void *run(void *context)
             step(loop);
         send_report(loop);
         bool held = loop->options.bridge && kv_bridge_held(loop->options.bridge) > 0;
-        if (engine_idle(loop->options.engine) && !held && !loop->next && channel_is_shut(loop->options.in) &&
-            channel_count(loop->options.in) == 0)
+        if (engine_idle(loop->options.engine) && !held && !loop->waiting &&
+            channel_is_shut(loop->options.in) && channel_count(loop->options.in) == 0)
             break;
     }
     channel_shut(loop->options.out);
@@ -382,6 +436,7 @@ enum status engine_loop_start(struct engine_loop **out, const struct engine_loop
     struct engine_loop *loop = calloc(1, sizeof *loop);
     if (loop) {
         loop->options = *options;
+        loop->waiting_end = &loop->waiting;
         loop->requests = calloc(options->max_choices, sizeof *loop->requests);
     }
     if (!loop || !loop->requests || pthread_create(&loop->thread, NULL, run, loop) != 0) {

@@ -13,9 +13,10 @@ enum engine_command_type { ENGINE_COMMAND_JOB, ENGINE_COMMAND_CANCEL };
 
 struct engine_command {
     enum engine_command_type type;
-    struct job *job;     /* JOB: owned */
-    uint64_t job_handle; /* JOB: chosen by the sender, unique; CANCEL: which */
-    enum status reason;  /* CANCEL: STATUS_CANCELLED or STATUS_EXPIRED */
+    struct job *job;             /* JOB: owned */
+    uint64_t job_handle;         /* JOB: chosen by the sender, unique; CANCEL: which */
+    enum status reason;          /* CANCEL: STATUS_CANCELLED or STATUS_EXPIRED */
+    struct engine_command *next; /* the loop's: jobs that wait for room */
 };
 
 /* A job's items: ACCEPTED first; then REFUSED, or tokens and one FINISHED per choice of each prompt. */
