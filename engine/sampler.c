@@ -9,9 +9,12 @@
 
 #define GREEDY_BELOW 1e-5f
 
+enum { LANES = 16, GROUP_TOKENS = 64 };
+
 struct sampler {
     int32_t vocab;
     float *scores;   /* [vocab] working copy of a row */
+    double *weights; /* [vocab] exp(score - best) of the candidates */
     int32_t *order;  /* [vocab] candidates of a selection */
     int32_t *counts; /* [vocab] occurrences among generated tokens, zero between calls */
     uint8_t *seen;   /* [vocab] occurs in prompt or output; zero between calls */
@@ -43,11 +46,13 @@ enum status sampler_open(struct sampler **out, int32_t vocab, struct error *err)
     if (sampler) {
         sampler->vocab = vocab;
         sampler->scores = malloc(count * sizeof *sampler->scores);
+        sampler->weights = malloc(count * sizeof *sampler->weights);
         sampler->order = malloc(count * sizeof *sampler->order);
         sampler->counts = calloc(count, sizeof *sampler->counts);
         sampler->seen = calloc(count, sizeof *sampler->seen);
     }
-    if (!sampler || !sampler->scores || !sampler->order || !sampler->counts || !sampler->seen) {
+    if (!sampler || !sampler->scores || !sampler->weights || !sampler->order || !sampler->counts ||
+        !sampler->seen) {
         sampler_close(sampler);
         return error_set(err, STATUS_NO_MEMORY, "no memory for sampling over %d tokens", vocab);
     }
@@ -62,17 +67,36 @@ void sampler_close(struct sampler *sampler)
     free(sampler->seen);
     free(sampler->counts);
     free(sampler->order);
+    free(sampler->weights);
     free(sampler->scores);
     free(sampler);
 }
 
-static int32_t argmax(const float *scores, int32_t count)
+/* The greatest score of [begin, end); lanes, so that the compiler may use vectors. -INFINITY for NaN alone.
+ */
+static float greatest(const float *scores, int32_t begin, int32_t end)
 {
-    int32_t best = 0;
-    for (int32_t i = 1; i < count; i++)
-        if (scores[i] > scores[best])
-            best = i;
+    float lanes[LANES], best = -INFINITY;
+    for (int lane = 0; lane < LANES; lane++)
+        lanes[lane] = -INFINITY;
+    for (; begin + LANES <= end; begin += LANES)
+        for (int lane = 0; lane < LANES; lane++)
+            lanes[lane] = scores[begin + lane] > lanes[lane] ? scores[begin + lane] : lanes[lane];
+    for (int lane = 0; lane < LANES; lane++)
+        best = lanes[lane] > best ? lanes[lane] : best;
+    for (; begin < end; begin++)
+        best = scores[begin] > best ? scores[begin] : best;
     return best;
+}
+
+/* The best of [begin, end), lowest id on ties; `begin` when there is none (NaN). */
+static int32_t best_of(const float *scores, int32_t begin, int32_t end)
+{
+    float best = greatest(scores, begin, end);
+    for (int32_t i = begin; i < end; i++)
+        if (scores[i] == best)
+            return i;
+    return begin;
 }
 
 static void forbid(struct sampler *sampler, int32_t token)
@@ -211,7 +235,20 @@ static struct cut worst_of(const float *scores, const int32_t *order, int32_t co
     return (struct cut){scores[worst], worst};
 }
 
-/* Tokens that are possible at all and not cut, into order. */
+/* A score that at least k tokens reach, so that a selection need not look at the others: the k-th best among
+ * the best of each group of neighbours. -INFINITY when k is more than there are groups. */
+static float reached_by(const float *scores, int32_t vocab, int32_t k, int32_t *order)
+{
+    int32_t groups = 0;
+    for (int32_t begin = 0; begin < vocab; begin += GROUP_TOKENS)
+        order[groups++] = best_of(scores, begin, vocab - begin < GROUP_TOKENS ? vocab : begin + GROUP_TOKENS);
+    if (k > groups)
+        return -INFINITY;
+    select_best(scores, order, groups, k);
+    return worst_of(scores, order, k).score;
+}
+
+/* Tokens that are possible at all and not cut, into order, by id. */
 static int32_t gather(const struct sampler *sampler, struct cut cut)
 {
     int32_t count = 0;
@@ -221,34 +258,53 @@ static int32_t gather(const struct sampler *sampler, struct cut cut)
     return count;
 }
 
-static double weight(const struct sampler *sampler, int32_t token, float best)
+/* Weights of order[0..count); returns their sum. */
+static double weigh(struct sampler *sampler, int32_t count, float best)
 {
-    return exp((double)sampler->scores[token] - (double)best);
+    double total = 0;
+    for (int32_t i = 0; i < count; i++) {
+        int32_t token = sampler->order[i];
+        sampler->weights[token] = exp((double)sampler->scores[token] - (double)best);
+        total += sampler->weights[token];
+    }
+    return total;
 }
 
 static struct cut cut_top_k(struct sampler *sampler, struct cut cut, int32_t k)
 {
-    int32_t count = gather(sampler, cut);
-    if (count <= k)
+    struct cut enough = {reached_by(sampler->scores, sampler->vocab, k, sampler->order), INT32_MAX};
+    int32_t count = gather(sampler, enough.score > cut.score ? enough : cut);
+    if (count < k)
         return cut;
     select_best(sampler->scores, sampler->order, count, k);
     return worst_of(sampler->scores, sampler->order, k);
+}
+
+/* Drops from order what cannot be among the best tokens with mass top_p: all tokens lighter than an equal
+ * share of the rest's mass weigh less than the rest together. Half of that leaves room for rounding. */
+static int32_t drop_light(struct sampler *sampler, int32_t count, double total, double top_p)
+{
+    double light = 0.5 * (1 - top_p) * total / count;
+    int32_t left = 0;
+    for (int32_t i = 0; i < count; i++)
+        if (sampler->weights[sampler->order[i]] >= light)
+            sampler->order[left++] = sampler->order[i];
+    return left;
 }
 
 /* Keeps the smallest set of best tokens whose mass reaches top_p, by selection weighted with probability. */
 static struct cut cut_top_p(struct sampler *sampler, struct cut cut, float best, double top_p)
 {
     int32_t count = gather(sampler, cut);
-    double total = 0, taken = 0;
-    for (int32_t i = 0; i < count; i++)
-        total += weight(sampler, sampler->order[i], best);
+    double total = weigh(sampler, count, best), taken = 0;
+    count = drop_light(sampler, count, total, top_p);
     int32_t low = 0, high = count;
     while (high - low > 1) {
         int32_t place = partition(sampler->scores, sampler->order, low, high);
         double mass = 0; /* of the better part, pivot excluded */
         for (int32_t i = low; i < place; i++)
-            mass += weight(sampler, sampler->order[i], best);
-        double pivot_mass = weight(sampler, sampler->order[place], best);
+            mass += sampler->weights[sampler->order[i]];
+        double pivot_mass = sampler->weights[sampler->order[place]];
         if (taken + mass >= top_p * total) {
             high = place;
         } else if (taken + mass + pivot_mass >= top_p * total) {
@@ -279,14 +335,11 @@ static struct cut find_cut(struct sampler *sampler, const struct sampling_params
 static int32_t draw(struct sampler *sampler, const struct sampler_row *row, struct cut cut, float best)
 {
     int32_t count = gather(sampler, cut);
-    double total = 0;
-    for (int32_t i = 0; i < count; i++)
-        total += weight(sampler, sampler->order[i], best);
-    double target =
-        total * philox_uniform(row->sampling->seed, row->choice, row->token_count - row->prompt_tokens);
+    double target = weigh(sampler, count, best) *
+                    philox_uniform(row->sampling->seed, row->choice, row->token_count - row->prompt_tokens);
     double sum = 0;
     for (int32_t i = 0; i < count; i++) {
-        sum += weight(sampler, sampler->order[i], best);
+        sum += sampler->weights[sampler->order[i]];
         if (sum > target)
             return sampler->order[i];
     }
@@ -297,12 +350,11 @@ int32_t sampler_pick(struct sampler *sampler, const struct sampler_row *row)
 {
     bool greedy = row->sampling->temperature < GREEDY_BELOW;
     if (greedy && !changes_scores(row))
-        return argmax(row->logits, sampler->vocab);
+        return best_of(row->logits, 0, sampler->vocab);
     process(sampler, row);
-    int32_t best = argmax(sampler->scores, sampler->vocab);
-    if (greedy ||
-        sampler->scores[best] == -INFINITY) /* everything forbidden: the lowest id, deterministically */
-        return best;
+    int32_t best = best_of(sampler->scores, 0, sampler->vocab);
+    if (greedy || !(sampler->scores[best] > -INFINITY))
+        return best; /* everything forbidden, or not a number: the lowest id, deterministically */
     for (int32_t i = 0; i < sampler->vocab; i++)
         sampler->scores[i] /= row->sampling->temperature;
     float best_score = sampler->scores[best];
@@ -335,15 +387,21 @@ size_t sampler_logprobs(struct sampler *sampler, const float *logits, int32_t to
                         const struct sampling_params *sampling, struct engine_logprob *of_token,
                         struct engine_logprob *out)
 {
-    double norm = log_sum(logits, sampler->vocab, logits[argmax(logits, sampler->vocab)]);
+    double norm = log_sum(logits, sampler->vocab, logits[best_of(logits, 0, sampler->vocab)]);
     *of_token = (struct engine_logprob){token, (float)((double)logits[token] - norm),
                                         rank_of(logits, sampler->vocab, token)};
     int32_t k = (int32_t)top < sampler->vocab ? (int32_t)top : sampler->vocab;
     size_t count = 0;
     if (k > 0) {
+        struct cut enough = {reached_by(logits, sampler->vocab, k, sampler->order), INT32_MAX};
+        int32_t candidates = 0;
         for (int32_t i = 0; i < sampler->vocab; i++)
-            sampler->order[i] = i;
-        select_best(logits, sampler->order, sampler->vocab, k);
+            if (stays(logits, i, enough))
+                sampler->order[candidates++] = i;
+        if (candidates < k) /* only where logits are not numbers: the first ids stand in */
+            for (candidates = 0; candidates < k; candidates++)
+                sampler->order[candidates] = candidates;
+        select_best(logits, sampler->order, candidates, k);
         for (int32_t i = 0; i < k; i++) {
             int32_t id = sampler->order[i];
             int32_t rank = 1;
