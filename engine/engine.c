@@ -26,6 +26,7 @@ struct engine {
     struct sampler *sampler;
     float *logits; /* [max_logit_rows][vocab] */
     int64_t arrivals;
+    struct sequence *ended; /* finished in the last step, closed in the next: events point to their tokens */
     struct engine_event *events; /* [event_capacity]; [0, reported) were handed out by the last step */
     size_t event_count, event_capacity, reported;
     struct engine_logprob *logprobs; /* [max_logit_rows][LOGPROBS_PER_ROW] */
@@ -57,8 +58,18 @@ static void report_eviction(void *context, const struct block_key *key)
         add_event(engine, ENGINE_EVENT_BLOCK_EVICTED, NULL)->key = *key;
 }
 
+static void close_ended(struct engine *engine)
+{
+    while (engine->ended) {
+        struct sequence *sequence = engine->ended;
+        engine->ended = sequence->next_ended;
+        sequence_close(sequence);
+    }
+}
+
 static void drop_reported_events(struct engine *engine)
 {
+    close_ended(engine);
     size_t left = engine->event_count - engine->reported;
     memmove(engine->events, engine->events + engine->reported, left * sizeof *engine->events);
     engine->event_count = left;
@@ -162,6 +173,7 @@ void engine_close(struct engine *engine)
 {
     if (!engine)
         return;
+    close_ended(engine);
     scheduler_close(engine->scheduler);
     sampler_close(engine->sampler);
     kv_cache_close(engine->kv);
@@ -175,6 +187,24 @@ void engine_close(struct engine *engine)
 
 /* ---- submitting ---- */
 
+static bool are_tokens(const struct engine *engine, const int32_t *tokens, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (tokens[i] < 0 || tokens[i] >= engine->hparams->vocab)
+            return false;
+    return true;
+}
+
+/* The lists that the sampler uses as indices. */
+static bool lists_are_tokens(const struct engine *engine, const struct sampling_params *s)
+{
+    for (size_t i = 0; i < s->logit_bias_count; i++)
+        if (!are_tokens(engine, &s->logit_bias[i].token, 1))
+            return false;
+    return are_tokens(engine, s->allowed_tokens, s->allowed_count) &&
+           are_tokens(engine, s->logprob_tokens, s->logprob_token_count);
+}
+
 static enum status check_request(const struct engine *engine, const struct engine_request *request,
                                  struct error *err)
 {
@@ -186,11 +216,15 @@ static enum status check_request(const struct engine *engine, const struct engin
                          "this model's maximum context length is %d tokens, but the prompt has %zu",
                          engine->max_context_tokens, request->prompt_tokens);
     for (size_t i = 0; i < request->prompt_tokens; i++)
-        if (request->prompt[i] < 0 || request->prompt[i] >= engine->hparams->vocab)
+        if (!are_tokens(engine, &request->prompt[i], 1))
             return error_set(err, STATUS_INVALID, "token id %d of the prompt is outside the vocabulary of %d",
                              request->prompt[i], engine->hparams->vocab);
     if (s->n < 1 || s->n > (uint32_t)engine->options.max_waiting)
         return error_set(err, STATUS_INVALID, "n must be between 1 and %d", engine->options.max_waiting);
+    if (!lists_are_tokens(engine, s))
+        return error_set(err, STATUS_INVALID,
+                         "a token id of the sampling parameters is outside the vocabulary of %d",
+                         engine->hparams->vocab);
     CHECK(s->logprob_token_count <= MAX_WANTED_LOGPROBS && s->logprobs <= SAMPLING_MAX_LOGPROBS &&
           s->prompt_logprobs <= SAMPLING_MAX_LOGPROBS);
     return STATUS_OK;
@@ -276,7 +310,8 @@ static void finish(struct engine *engine, struct sequence *sequence, enum engine
     event->prompt_tokens = sequence->prompt_tokens;
     event->cached_tokens = sequence->cached_tokens;
     scheduler_remove(engine->scheduler, sequence);
-    sequence_close(sequence);
+    sequence->next_ended = engine->ended;
+    engine->ended = sequence;
 }
 
 static void end_cancelled(struct engine *engine)
@@ -491,17 +526,25 @@ enum status engine_block_read(struct engine *engine, const struct block_key *key
     return STATUS_OK;
 }
 
+size_t engine_blocks_spare(const struct engine *engine)
+{
+    return (size_t)(block_pool_available(engine->pool) - scheduler_promised(engine->scheduler));
+}
+
 enum status engine_block_write(struct engine *engine, const struct block_key *key,
                                const struct block_key *parent, const void *payload)
 {
     (void)parent; /* part of the key already; named for the seam's other side */
-    if (block_pool_find(engine->pool, key) != BLOCK_NONE)
-        return STATUS_OK;
-    if (block_pool_available(engine->pool) - scheduler_promised(engine->scheduler) < 1)
-        return STATUS_FULL; /* what is left was promised to running sequences */
-    int32_t block = block_pool_take(engine->pool);
-    memcpy(kv_cache_block(engine->kv, block), payload, engine->kv->block_bytes);
-    CHECK(block_pool_set_key(engine->pool, block, key));
+    int32_t block = block_pool_find(engine->pool, key);
+    if (block != BLOCK_NONE) {
+        block_pool_reference(engine->pool, block); /* it counts as used now */
+    } else {
+        if (engine_blocks_spare(engine) == 0)
+            return STATUS_FULL;
+        block = block_pool_take(engine->pool);
+        memcpy(kv_cache_block(engine->kv, block), payload, engine->kv->block_bytes);
+        CHECK(block_pool_set_key(engine->pool, block, key));
+    }
     block_pool_release(engine->pool, block);
     return STATUS_OK;
 }

@@ -103,7 +103,8 @@ MUST_CHECK enum status engine_submit(struct engine *engine, const struct engine_
                                      struct error *err);
 /* All choices end with FINISHED(CANCELLED) at the next step; slot and blocks are free then. */
 void engine_cancel(struct engine *engine, uint64_t request_id);
-/* One step. Events are valid until the next call. Allocates nothing after warm-up. OK also when idle. */
+/* One step. Events, and what they point to, are valid until the next call. Allocates nothing after warm-up.
+ * OK also when idle. */
 MUST_CHECK enum status engine_step(struct engine *engine, const struct engine_event **events, size_t *count,
                                    struct error *err);
 bool engine_idle(const struct engine *engine); /* nothing running or waiting */
@@ -115,7 +116,10 @@ bool engine_block_has(const struct engine *engine, const struct block_key *key);
 size_t engine_block_bytes(const struct engine *engine); /* of one block, all layers */
 /* Statuses: NOT_FOUND. Copies engine_block_bytes() out. */
 enum status engine_block_read(struct engine *engine, const struct block_key *key, void *out);
-/* Puts a block into the prefix cache, unreferenced. Statuses: FULL (no block to spare), OK. */
+/* How many blocks engine_block_write can place now: neither used nor promised to running sequences. */
+size_t engine_blocks_spare(const struct engine *engine);
+/* Puts a block into the prefix cache, unreferenced, as the most recently used one: a chain is written tail
+ * first, so that its leaf is evicted before its root. Statuses: FULL (no block to spare), OK. */
 enum status engine_block_write(struct engine *engine, const struct block_key *key,
                                const struct block_key *parent, const void *payload);
 const uint8_t *engine_fingerprint(const struct engine *engine); /* [32] SHA-256 */

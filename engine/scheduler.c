@@ -249,10 +249,9 @@ static uint32_t chunk_of(const struct scheduler *s, const struct sequence *seque
     if (rows > budget)
         rows = budget;
     if (sequence->wants_prompt_logprobs) {
-        /* Every running sequence keeps one row of logits to itself. */
-        uint32_t spare = (uint32_t)(s->options.max_logit_rows - s->options.max_sequences);
-        uint32_t used = (uint32_t)s->batch.logit_count;
-        uint32_t limit = spare > used ? spare - used : 1;
+        /* Every sequence that may still join the step keeps one row of logits to itself. */
+        int32_t others = s->options.max_sequences - s->batch.sequence_count - 1;
+        uint32_t limit = (uint32_t)(s->options.max_logit_rows - s->batch.logit_count - others);
         if (rows > limit)
             rows = limit;
     }

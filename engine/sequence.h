@@ -31,6 +31,7 @@ struct sequence {
     int32_t key_count;               /* keys computed */
     int32_t stored;                  /* leading blocks already offered to the prefix cache */
     struct detokenizer *detokenizer; /* only with stop strings */
+    struct sequence *next_ended;     /* finished in this step; events may point to its tokens */
 };
 
 struct sequence_options {

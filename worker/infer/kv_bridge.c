@@ -112,13 +112,12 @@ bool kv_bridge_receive(struct kv_bridge *bridge, int timeout_ms, struct kv_bridg
     struct kvtier_fetch *fetch = bridge->held ? channel_receive(bridge->done, timeout_ms) : NULL;
     if (!fetch)
         return false;
-    size_t written = 0;
-    while (written < fetch->loaded) {
-        const struct block_identity *block = &fetch->blocks[written];
-        if (engine_block_write(bridge->engine, &block->key, &block->parent, fetch->payloads[written]) !=
-            STATUS_OK)
-            break; /* no block to spare: the rest is computed */
-        written++;
+    size_t spare = engine_blocks_spare(bridge->engine); /* what finds no room is computed */
+    size_t written = fetch->loaded < spare ? fetch->loaded : spare;
+    for (size_t i = written; i-- > 0;) { /* tail first: evicted before what it depends on */
+        const struct block_identity *block = &fetch->blocks[i];
+        CHECK(engine_block_write(bridge->engine, &block->key, &block->parent, fetch->payloads[i]) ==
+              STATUS_OK);
     }
     *out = (struct kv_bridge_ready){.context = (void *)(uintptr_t)fetch->tag,
                                     .tier_tokens = (uint32_t)written * bridge->block_tokens};
