@@ -37,13 +37,20 @@ static void every_allocation_of_open_may_fail(void **state)
     assert_true(nth > 15);
 }
 
-static void every_allocation_of_submit_may_fail(void **state)
+static struct tokenizer *open_tokenizer(void)
 {
-    (void)state;
     struct tokenizer *tokenizer;
     struct error err;
     if (tokenizer_open(&tokenizer, MILLRACE_SOURCE_DIR "/examples/models/shop-qwen3", &err) != STATUS_OK)
         fail_msg("%s", err.text);
+    return tokenizer;
+}
+
+static void every_allocation_of_submit_may_fail(void **state)
+{
+    (void)state;
+    struct tokenizer *tokenizer = open_tokenizer();
+    struct error err;
     struct engine_options options = engine_fixture_options();
     options.tokenizer = tokenizer;
     struct engine *engine = engine_fixture_open(&options);
@@ -76,12 +83,15 @@ static void every_allocation_of_submit_may_fail(void **state)
     tokenizer_close(tokenizer);
 }
 
-/* Prompts in chunks, decoding, preemption, eviction, cuts, penalties, log-probabilities: the first allocation
- * of a step would be made to fail, and there is none. */
+/* Chunks, decoding, preemption, eviction, cuts, penalties, stop strings, log-probabilities: the first
+ * allocation of a step would be made to fail, and there is none. */
 static void a_step_allocates_nothing(void **state)
 {
     (void)state;
+    static const char *const stops[] = {"never"};
+    struct tokenizer *tokenizer = open_tokenizer();
     struct engine_options options = engine_fixture_options();
+    options.tokenizer = tokenizer;
     options.kv_blocks = 20;
     options.force_preempt_every = 5;
     struct engine *engine = engine_fixture_open(&options);
@@ -92,6 +102,8 @@ static void a_step_allocates_nothing(void **state)
         asked[i].sampling.top_p = 0.9f;
         asked[i].sampling.top_k = i % 2 ? 50 : 0;
         asked[i].sampling.repetition_penalty = 1.1f;
+        asked[i].sampling.stops = stops;
+        asked[i].sampling.stop_count = i % 4 == 1;
         asked_submit(&asked[i], engine);
     }
     int steps = 0;
@@ -108,6 +120,7 @@ static void a_step_allocates_nothing(void **state)
     }
     assert_true(steps > 50);
     engine_close(engine);
+    tokenizer_close(tokenizer);
 }
 
 static int close_model(void **state)

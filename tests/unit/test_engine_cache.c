@@ -58,13 +58,17 @@ static void salts_do_not_share(void **state)
     struct engine *engine = engine_fixture_open(&options);
     static const char *const salts[] = {"a", "b", NULL, "a"};
     static const uint32_t cached[] = {0, 0, 0, 48};
+    struct block_key keys[MAX_KEYS];
     for (uint64_t i = 0; i < 4; i++) {
         asked_init(&asked[i], i, 50, 50, 0);
         asked[i].request.salt = salts[i];
         asked[i].request.salt_bytes = salts[i] ? 1 : 0;
+        assert_int_equal(engine_block_keys(engine, &asked[i].request, keys, MAX_KEYS), 3);
+        assert_int_equal(engine_block_has(engine, &keys[2]), cached[i] > 0);
         asked_submit(&asked[i], engine);
         asked_run(asked, engine);
         assert_int_equal(asked[i].said[0].cached_tokens, cached[i]);
+        assert_true(engine_block_has(engine, &keys[2]));
     }
     engine_close(engine);
 }
