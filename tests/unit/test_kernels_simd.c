@@ -181,7 +181,7 @@ static void check_bytes(const struct kernels *set)
     for (int format = WEIGHT_F32; format <= WEIGHT_INT4; format++)
         if (set->has_format((enum weight_format)format)) {
             check_row_bytes(set, (enum weight_format)format, 132, 100);
-            check_row_bytes(set, (enum weight_format)format, 64, 4200); /* long k, cut into blocks */
+            check_row_bytes(set, (enum weight_format)format, 84, 4200); /* long k, cut into blocks */
         }
 }
 
