@@ -6,9 +6,21 @@
 
 #include "base/monotime.h"
 
-enum { SHORTEST_DEADLINE_MS = 50, LONGEST_DEADLINE_MS = 5000, MAX_FETCH_BLOCKS = 4096 };
+enum {
+    SHORTEST_DEADLINE_MS = 50,
+    LONGEST_DEADLINE_MS = 5000,
+    MAX_FETCH_BLOCKS = 4096,
+    MAX_FLYING = 64,
+    FIRST_WAITERS = 64
+};
 #define FIRST_PREFILL_NS_PER_TOKEN 1e6 /* before anything was measured */
 #define PREFILL_WEIGHT 0.1             /* of a new measurement in the moving average */
+
+/* A request whose first missing block is on its way for another one. */
+struct waiter {
+    struct block_key key;
+    void *context;
+};
 
 struct kv_bridge {
     struct engine *engine;
@@ -21,6 +33,12 @@ struct kv_bridge {
     double prefill_ns_per_token; /* moving average */
     size_t held;
     struct block_key *keys; /* [max_blocks] scratch of hold */
+    struct kvtier_fetch *flying[MAX_FLYING];
+    size_t flying_count;
+    struct waiter *waiters; /* in order of arrival */
+    size_t waiter_count, waiter_capacity;
+    void **ready; /* contexts that need no load after all; room for every waiter */
+    size_t ready_count;
 };
 
 enum status kv_bridge_open(struct kv_bridge **out, const struct kv_bridge_options *options, struct error *err)
@@ -53,6 +71,8 @@ void kv_bridge_close(struct kv_bridge *bridge)
     if (!bridge)
         return;
     CHECK(bridge->held == 0);
+    free(bridge->ready);
+    free(bridge->waiters);
     free(bridge->keys);
     free(bridge);
 }
@@ -85,13 +105,36 @@ static void describe_blocks(const struct kv_bridge *bridge, const struct engine_
     }
 }
 
-bool kv_bridge_hold(struct kv_bridge *bridge, const struct engine_request *request, void *context)
+static bool is_flying(const struct kv_bridge *bridge, const struct block_key *key)
 {
-    size_t count = engine_block_keys(bridge->engine, request, bridge->keys, bridge->max_blocks);
-    size_t first = 0;
-    while (first < count && engine_block_has(bridge->engine, &bridge->keys[first]))
-        first++;
-    if (first == count)
+    for (size_t i = 0; i < bridge->flying_count; i++)
+        if (block_key_equal(&bridge->flying[i]->blocks[0].key, key))
+            return true;
+    return false;
+}
+
+/* False: no memory to wait with. */
+static bool add_waiter(struct kv_bridge *bridge, const struct block_key *key, void *context)
+{
+    if (bridge->waiter_count == bridge->waiter_capacity) {
+        size_t capacity = bridge->waiter_capacity ? bridge->waiter_capacity * 2 : FIRST_WAITERS;
+        struct waiter *waiters = realloc(bridge->waiters, capacity * sizeof *waiters);
+        if (waiters)
+            bridge->waiters = waiters;
+        void **ready = waiters ? realloc(bridge->ready, capacity * sizeof *ready) : NULL;
+        if (!ready)
+            return false;
+        bridge->ready = ready;
+        bridge->waiter_capacity = capacity;
+    }
+    bridge->waiters[bridge->waiter_count++] = (struct waiter){*key, context};
+    return true;
+}
+
+static bool start_fetch(struct kv_bridge *bridge, const struct engine_request *request, size_t first,
+                        size_t count, void *context)
+{
+    if (bridge->flying_count == MAX_FLYING)
         return false;
     struct kvtier_fetch *fetch = kvtier_fetch_new(count - first, bridge->block_tokens, bridge->block_bytes);
     if (!fetch)
@@ -103,15 +146,27 @@ bool kv_bridge_hold(struct kv_bridge *bridge, const struct engine_request *reque
         kvtier_fetch_free(fetch);
         return false;
     }
-    bridge->held++;
+    bridge->flying[bridge->flying_count++] = fetch;
     return true;
 }
 
-bool kv_bridge_receive(struct kv_bridge *bridge, int timeout_ms, struct kv_bridge_ready *out)
+bool kv_bridge_hold(struct kv_bridge *bridge, const struct engine_request *request, void *context)
 {
-    struct kvtier_fetch *fetch = bridge->held ? channel_receive(bridge->done, timeout_ms) : NULL;
-    if (!fetch)
+    size_t count = engine_block_keys(bridge->engine, request, bridge->keys, bridge->max_blocks);
+    size_t first = 0;
+    while (first < count && engine_block_has(bridge->engine, &bridge->keys[first]))
+        first++;
+    if (first == count)
         return false;
+    bool held = is_flying(bridge, &bridge->keys[first]) ? add_waiter(bridge, &bridge->keys[first], context)
+                                                        : start_fetch(bridge, request, first, count, context);
+    bridge->held += held;
+    return held;
+}
+
+/* Puts the loaded blocks into the engine; returns how many it took. */
+static size_t land(struct kv_bridge *bridge, const struct kvtier_fetch *fetch)
+{
     size_t spare = engine_blocks_spare(bridge->engine); /* what finds no room is computed */
     size_t written = fetch->loaded < spare ? fetch->loaded : spare;
     for (size_t i = written; i-- > 0;) { /* tail first: evicted before what it depends on */
@@ -119,8 +174,49 @@ bool kv_bridge_receive(struct kv_bridge *bridge, int timeout_ms, struct kv_bridg
         CHECK(engine_block_write(bridge->engine, &block->key, &block->parent, fetch->payloads[i]) ==
               STATUS_OK);
     }
+    return written;
+}
+
+/* Those who waited for this fetch go on: what it brought is theirs too, the rest they compute (once: the
+ * engine shares it among them), so that nobody waits for a second miss. In order of arrival, taken from the
+ * back. */
+static void wake_waiters(struct kv_bridge *bridge, const struct block_key *key)
+{
+    size_t kept = 0, woken = bridge->waiter_count;
+    for (size_t i = 0; i < bridge->waiter_count; i++)
+        if (!block_key_equal(&bridge->waiters[i].key, key))
+            kept++;
+    woken -= kept;
+    size_t place = bridge->ready_count + woken;
+    bridge->ready_count = place;
+    kept = 0;
+    for (size_t i = 0; i < bridge->waiter_count; i++) {
+        if (block_key_equal(&bridge->waiters[i].key, key))
+            bridge->ready[--place] = bridge->waiters[i].context;
+        else
+            bridge->waiters[kept++] = bridge->waiters[i];
+    }
+    bridge->waiter_count = kept;
+}
+
+bool kv_bridge_receive(struct kv_bridge *bridge, int timeout_ms, struct kv_bridge_ready *out)
+{
+    if (bridge->ready_count > 0) {
+        *out = (struct kv_bridge_ready){.context = bridge->ready[--bridge->ready_count]};
+        bridge->held--;
+        return true;
+    }
+    struct kvtier_fetch *fetch = bridge->held ? channel_receive(bridge->done, timeout_ms) : NULL;
+    if (!fetch)
+        return false;
+    size_t at = 0;
+    while (bridge->flying[at] != fetch)
+        at++;
+    bridge->flying[at] = bridge->flying[--bridge->flying_count];
+    size_t written = land(bridge, fetch);
     *out = (struct kv_bridge_ready){.context = (void *)(uintptr_t)fetch->tag,
                                     .tier_tokens = (uint32_t)written * bridge->block_tokens};
+    wake_waiters(bridge, &fetch->blocks[0].key);
     kvtier_fetch_free(fetch);
     bridge->held--;
     return true;
