@@ -193,6 +193,27 @@ static enum status read_stream_options(struct job_parse *parse)
     return STATUS_OK;
 }
 
+/* The group's own salt (kvtier.salt, from the server's side) and the job's, framed so that no two pairs agree. */
+static enum status read_salt(struct job_parse *parse)
+{
+    struct job *job = parse->job;
+    const struct json *own = parse->body.cache_salt;
+    const char *group = parse->context->config->kvtier.salt;
+    size_t group_bytes = strlen(group), own_bytes = own ? own->count : 0;
+    if (group_bytes + own_bytes == 0)
+        return STATUS_OK;
+    job->salt_bytes = sizeof group_bytes + group_bytes + own_bytes;
+    char *salt = arena_alloc(&job->arena, job->salt_bytes);
+    if (!salt)
+        return STATUS_NO_MEMORY;
+    memcpy(salt, &group_bytes, sizeof group_bytes);
+    memcpy(salt + sizeof group_bytes, group, group_bytes);
+    if (own)
+        memcpy(salt + sizeof group_bytes + group_bytes, own->as.string, own_bytes);
+    job->salt = salt;
+    return STATUS_OK;
+}
+
 static enum status read_rest(struct job_parse *parse)
 {
     struct job *job = parse->job;
@@ -206,12 +227,9 @@ static enum status read_rest(struct job_parse *parse)
         job->sampling.seed = (uint64_t)body->seed.value;
     else
         derive_seed(parse);
-    if (body->cache_salt) {
-        job->salt = arena_copy(&job->arena, body->cache_salt->as.string, body->cache_salt->count);
-        job->salt_bytes = body->cache_salt->count;
-        if (!job->salt)
-            return STATUS_NO_MEMORY;
-    }
+    enum status salted = read_salt(parse);
+    if (salted != STATUS_OK)
+        return salted;
     enum status status = read_stream_options(parse);
     return status == STATUS_OK ? read_model(parse) : status;
 }
