@@ -219,6 +219,16 @@ static void mark_uncommitted(struct intake *intake, size_t count)
     intake->shared->metrics->commit_failures++;
 }
 
+/* Without new answers nothing else would commit again, and a restart would repeat jobs. */
+static void take_commit_failed(void *context, const struct job_source_partition *failed)
+{
+    struct intake *intake = context;
+    struct partition *partition = find_partition(intake, failed->topic, failed->partition);
+    if (partition)
+        partition->dirty = true;
+    intake->shared->metrics->commit_failures++;
+}
+
 static void commit_offsets(struct intake *intake, const struct partition *only, bool wait)
 {
     struct error err;
@@ -566,7 +576,7 @@ enum status intake_start(struct intake **out, struct pipeline_shared *shared, st
     intake->max_flights = (size_t)shared->config->limits.max_inflight_jobs;
     intake->flight_capacity = intake->max_flights + 1024; /* what was fetched before a pause took effect */
     intake->flights = calloc(intake->flight_capacity, sizeof *intake->flights);
-    struct job_source_callbacks callbacks = {take_assigned, take_revoked, intake};
+    struct job_source_callbacks callbacks = {take_assigned, take_revoked, take_commit_failed, intake};
     enum status status =
         intake->flights ? STATUS_OK : error_set(err, STATUS_NO_MEMORY, "no memory for the intake stage");
     if (status == STATUS_OK && shared->finished)

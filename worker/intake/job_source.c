@@ -88,6 +88,19 @@ static void take_rebalance(rd_kafka_t *client, rd_kafka_resp_err_t code,
     }
 }
 
+static void take_commit_answer(rd_kafka_t *client, rd_kafka_resp_err_t code,
+                               rd_kafka_topic_partition_list_t *partitions, void *opaque)
+{
+    struct job_source *source = opaque;
+    (void)client;
+    for (int i = 0; partitions && i < partitions->cnt; i++) {
+        rd_kafka_topic_partition_t *at = &partitions->elems[i];
+        struct job_source_partition partition = {at->topic, at->partition, at->offset, NULL};
+        if (code || at->err)
+            source->callbacks.commit_failed(source->callbacks.context, &partition);
+    }
+}
+
 /* ---- life ---- */
 
 static enum status subscribe(struct job_source *source, const struct config *config, struct error *err)
@@ -132,6 +145,7 @@ static enum status start(struct job_source *source, const struct config *config,
     if (status != STATUS_OK)
         return status;
     rd_kafka_conf_set_rebalance_cb(conf, take_rebalance);
+    rd_kafka_conf_set_offset_commit_cb(conf, take_commit_answer);
     rd_kafka_conf_set_opaque(conf, source);
     source->client = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof text);
     if (!source->client) {

@@ -26,6 +26,8 @@ struct job_source_callbacks {
     void (*assigned)(void *context, const struct job_source_partition *partition);
     /* lost: another member has it already, nothing may be committed any more. */
     void (*revoked)(void *context, const struct job_source_partition *partition, bool lost);
+    /* A commit that nobody waited for did not reach the broker: it has to be made again. */
+    void (*commit_failed)(void *context, const struct job_source_partition *partition);
     void *context;
 };
 
