@@ -13,7 +13,7 @@
     X(model, unknown_model, ENUM, "reject", "reject|accept", 0, "a job that names another model: 404, or run it anyway") \
     X(model, weight_format, ENUM, "auto", "auto|f32|bf16|int8|int4", 0, "format the weights are packed to")     \
     X(model, kv_format, ENUM, "auto", "auto|f32|bf16", 0, "format of the KV cache")                             \
-    X(model, kernels, ENUM, "auto", "auto|generic|openblas|avx2|avx512", 0, "kernel set")
+    X(model, kernels, ENUM, "auto", "auto|generic|openblas|avx2|avx512|amx", 0, "kernel set")
 
 #define CONFIG_ENGINE(X)                                                                                       \
     X(engine, threads, INT, 0, 0, 1024, "kernel threads; 0: what the cgroup allows")                           \
