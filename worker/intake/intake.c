@@ -453,10 +453,7 @@ static void balance(struct intake *intake)
     bool full = intake->flight_count >= intake->max_flights;
     for (int i = 0; i < MAX_PARTITIONS && !full; i++) {
         struct partition *partition = &intake->partitions[i];
-        full = partition->used &&
-               !offset_ledger_has_room(partition->ledger,
-                                       offset_ledger_commit_offset(partition->ledger) +
-                                           intake->shared->config->limits.max_partition_window / 2);
+        full = partition->used && offset_ledger_is_strained(partition->ledger);
     }
     bool roomy = intake->flight_count <= intake->max_flights * 3 / 4;
     bool pause = intake->shared->draining || full || (intake->paused && !roomy);

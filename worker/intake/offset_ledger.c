@@ -224,6 +224,12 @@ bool offset_ledger_has_room(const struct offset_ledger *ledger, int64_t offset)
     return offset - ledger->base < (int64_t)ledger->window && ledger->runs * 3 < MAP_FULL_BYTES;
 }
 
+bool offset_ledger_is_strained(const struct offset_ledger *ledger)
+{
+    return ledger->next - ledger->base > (int64_t)ledger->window / 2 ||
+           !offset_ledger_has_room(ledger, ledger->next);
+}
+
 void offset_ledger_answer(struct offset_ledger *ledger, int64_t offset)
 {
     CHECK(offset >= ledger->base && offset < ledger->next && !is_answered(ledger, offset) &&

@@ -30,6 +30,8 @@ enum status offset_ledger_begin(struct offset_ledger *ledger, int64_t committed,
 bool offset_ledger_take(struct offset_ledger *ledger, int64_t offset);
 /* Room for this offset within the window and the metadata? */
 bool offset_ledger_has_room(const struct offset_ledger *ledger, int64_t offset);
+/* Half the window or three quarters of the metadata are used: stop fetching. */
+bool offset_ledger_is_strained(const struct offset_ledger *ledger);
 void offset_ledger_answer(struct offset_ledger *ledger, int64_t offset);
 int64_t offset_ledger_commit_offset(const struct offset_ledger *ledger); /* -1: nothing was taken yet */
 size_t offset_ledger_open_count(const struct offset_ledger *ledger);     /* taken and not answered */
