@@ -101,13 +101,15 @@ static void results_are_resumed_and_a_half_line_is_cut(void **state)
     static const char text[] =
         "{\"id\":\"i1\",\"custom_id\":\"a\"}\n{\"id\":\"i2\",\"custom_id\":null}\n{\"id\":\"i3\",\"cu";
     struct batch_results results, second;
-    struct id_set answered;
+    struct id_map answered;
     struct error err = {0};
     write_file(text, sizeof text - 1);
-    id_set_init(&answered);
+    id_map_init(&answered);
     assert_int_equal(batch_results_open(&results, path, &answered, &err), STATUS_OK);
-    assert_true(id_set_has(&answered, "a") && id_set_has(&answered, "i2"));
-    assert_false(id_set_has(&answered, "i1") || id_set_has(&answered, "i3"));
+    assert_true((id_map_find(&answered, "a", strlen("a")) != NULL) &&
+                (id_map_find(&answered, "i2", strlen("i2")) != NULL));
+    assert_false((id_map_find(&answered, "i1", strlen("i1")) != NULL) ||
+                 (id_map_find(&answered, "i3", strlen("i3")) != NULL));
     assert_int_equal(batch_results_open(&second, path, &answered, &err), STATUS_CONFIG); /* locked */
     struct bytes line;
     bytes_init(&line, 16);
@@ -123,7 +125,7 @@ static void results_are_resumed_and_a_half_line_is_cut(void **state)
     assert_string_equal(
         content,
         "{\"id\":\"i1\",\"custom_id\":\"a\"}\n{\"id\":\"i2\",\"custom_id\":null}\n{\"id\":\"i4\"}\n");
-    id_set_release(&answered);
+    id_map_release(&answered);
 }
 
 static void a_file_that_holds_something_else_is_left_alone(void **state)
@@ -131,33 +133,33 @@ static void a_file_that_holds_something_else_is_left_alone(void **state)
     (void)state;
     static const char text[] = "dear diary\n";
     struct batch_results results;
-    struct id_set answered;
+    struct id_map answered;
     struct error err = {0};
     write_file(text, sizeof text - 1);
-    id_set_init(&answered);
+    id_map_init(&answered);
     assert_int_equal(batch_results_open(&results, path, &answered, &err), STATUS_CONFIG);
     assert_non_null(strstr(err.text, "line 1 of"));
     assert_int_equal(access(path, R_OK), 0);
-    id_set_release(&answered);
+    id_map_release(&answered);
 }
 
 static void a_set_keeps_every_name_once(void **state)
 {
     (void)state;
-    struct id_set set;
+    struct id_map set;
     char name[16];
     bool added;
-    id_set_init(&set);
-    assert_false(id_set_has(&set, "0"));
+    id_map_init(&set);
+    assert_false((id_map_find(&set, "0", strlen("0")) != NULL));
     for (int round = 0; round < 2; round++)
         for (int i = 0; i < 5000; i++) {
             snprintf(name, sizeof name, "%d", i);
-            assert_int_equal(id_set_add(&set, name, &added, NULL), STATUS_OK);
+            assert_int_equal(id_map_put(&set, name, &added, NULL), STATUS_OK);
             assert_int_equal(added, round == 0);
         }
     assert_int_equal(set.count, 5000);
-    assert_false(id_set_has(&set, "5000"));
-    id_set_release(&set);
+    assert_false((id_map_find(&set, "5000", strlen("5000")) != NULL));
+    id_map_release(&set);
 }
 
 int main(void)

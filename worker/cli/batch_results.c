@@ -20,17 +20,17 @@ static enum status io_error(const struct batch_results *results, const char *wha
     return error_set(err, STATUS_IO, "cannot %s %s: %s", what, results->path, strerror(errno));
 }
 
-static enum status remember(struct id_set *answered, const struct json *line, struct error *err)
+static enum status remember(struct id_map *answered, const struct json *line, struct error *err)
 {
     bool added;
     const char *name = json_string_or(json_member(line, "custom_id"), NULL);
     if (!name)
         name = json_string_or(json_member(line, "id"), NULL);
-    return name ? id_set_add(answered, name, &added, err) : STATUS_INVALID;
+    return name ? id_map_put(answered, name, &added, err) : STATUS_INVALID;
 }
 
 static enum status read_line(struct batch_results *results, const char *line, size_t bytes,
-                             struct id_set *answered, struct error *err)
+                             struct id_map *answered, struct error *err)
 {
     struct json_document *document;
     enum status status = json_parse(&document, line, bytes, NULL, err);
@@ -48,7 +48,7 @@ static enum status read_line(struct batch_results *results, const char *line, si
 }
 
 /* Reads what an earlier run left and cuts a half line off the end. */
-static enum status resume(struct batch_results *results, struct id_set *answered, struct error *err)
+static enum status resume(struct batch_results *results, struct id_map *answered, struct error *err)
 {
     int copy = dup(results->fd);
     FILE *file = copy >= 0 ? fdopen(copy, "rb") : NULL;
@@ -73,7 +73,7 @@ static enum status resume(struct batch_results *results, struct id_set *answered
     return status;
 }
 
-enum status batch_results_open(struct batch_results *out, const char *path, struct id_set *answered,
+enum status batch_results_open(struct batch_results *out, const char *path, struct id_map *answered,
                                struct error *err)
 {
     struct stat info;

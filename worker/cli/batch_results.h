@@ -7,7 +7,7 @@
 #include <sys/types.h>
 
 #include "base/bytes.h"
-#include "worker/cli/id_set.h"
+#include "worker/cli/id_map.h"
 
 struct batch_results {
     const char *path;
@@ -23,7 +23,7 @@ struct batch_results {
 /* path "-": stdout. Every answered custom_id (of a line without one: its id) is added to `answered`.
  * Statuses: IO, CONFIG (no results file, or another run writes it), NO_MEMORY. */
 MUST_CHECK enum status batch_results_open(struct batch_results *out, const char *path,
-                                          struct id_set *answered, struct error *err);
+                                          struct id_map *answered, struct error *err);
 /* Syncs. Statuses: IO. */
 enum status batch_results_close(struct batch_results *results, struct error *err);
 /* `line` has no newline and gets one. Statuses: IO, NO_MEMORY. */

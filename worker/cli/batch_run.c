@@ -22,7 +22,7 @@ struct batch {
     struct open_job *open; /* [capacity] */
     uint32_t *free_slots;  /* [capacity], [0, free_count) */
     size_t capacity, free_count;
-    struct id_set taken; /* of this run's lines */
+    struct id_map taken; /* of this run's lines */
     bool input_ended, giving_up;
     int64_t expiry_checked_ms;
     const char *source; /* what the records are said to come from */
@@ -108,8 +108,8 @@ static enum status is_new(struct batch *batch, const struct job_identity *identi
     struct batch_run *run = batch->run;
     const char *name = identity->has_custom_id ? identity->custom_id : identity->id;
     bool first;
-    enum status status = id_set_add(&batch->taken, name, &first, batch->err);
-    *out = first && !id_set_has(run->answered, name);
+    enum status status = id_map_put(&batch->taken, name, &first, batch->err);
+    *out = first && !id_map_find(run->answered, name, strlen(name));
     if (status != STATUS_OK || *out)
         return status;
     if (first) {
@@ -316,7 +316,7 @@ static void close_batch(struct batch *batch)
     channel_close(batch->out);
     free(batch->open);
     free(batch->free_slots);
-    id_set_release(&batch->taken);
+    id_map_release(&batch->taken);
 }
 
 static const char *base_name(const char *path)

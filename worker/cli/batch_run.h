@@ -15,7 +15,7 @@ struct batch_run {
     struct setup *setup;
     struct line_reader *input;
     struct batch_results *results;
-    const struct id_set *answered; /* by earlier runs */
+    const struct id_map *answered; /* by earlier runs */
     struct batch_progress *progress;
     const volatile sig_atomic_t *interrupted; /* not 0: stop; what is running is given up and not written */
     struct batch_counts counts;               /* out */

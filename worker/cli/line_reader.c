@@ -119,3 +119,15 @@ enum line_reader_result line_reader_next(struct line_reader *reader, int timeout
             return result;
     }
 }
+
+enum status line_reader_wait(struct line_reader *reader, const char **line, size_t *bytes, struct error *err)
+{
+    switch (line_reader_next(reader, -1, line, bytes, err)) {
+    case LINE_READER_LINE:
+        return STATUS_OK;
+    case LINE_READER_FAILED:
+        return STATUS_IO;
+    default:
+        return STATUS_NOT_FOUND;
+    }
+}

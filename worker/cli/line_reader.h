@@ -34,5 +34,8 @@ void line_reader_close(struct line_reader *reader);
  * within timeout_ms (-1: for ever). */
 enum line_reader_result line_reader_next(struct line_reader *reader, int timeout_ms, const char **line,
                                          size_t *bytes, struct error *err);
+/* Waits for it. Statuses: OK, NOT_FOUND (the end), IO. */
+MUST_CHECK enum status line_reader_wait(struct line_reader *reader, const char **line, size_t *bytes,
+                                        struct error *err);
 
 #endif

@@ -175,14 +175,14 @@ static int report_end(const struct options *options, const struct batch_progress
 static enum status run_files(const struct options *options, struct setup *setup, struct line_reader *input,
                              int *exit_code, struct error *err)
 {
-    struct id_set answered;
+    struct id_map answered;
     struct batch_results results;
     struct batch_progress progress;
     struct stat info;
-    id_set_init(&answered);
+    id_map_init(&answered);
     enum status status = batch_results_open(&results, options->output, &answered, err);
     if (status != STATUS_OK) {
-        id_set_release(&answered);
+        id_map_release(&answered);
         return status;
     }
     batch_progress_init(&progress, options->quiet);
@@ -203,7 +203,7 @@ static enum status run_files(const struct options *options, struct setup *setup,
         status = closed;
         *err = close_error;
     }
-    id_set_release(&answered);
+    id_map_release(&answered);
     if (status == STATUS_OK)
         *exit_code = report_end(options, &progress, &run.counts);
     return status;

@@ -7,11 +7,11 @@
 
 #include "base/monotime.h"
 #include "worker/cli/cli.h"
-#include "worker/cli/lines.h"
+#include "worker/cli/line_reader.h"
 #include "worker/cli/options.h"
 #include "worker/cli/result_follow.h"
 
-enum { BROKER_WAIT_MS = 15000, NAMED_MISSING = 20 };
+enum { BROKER_WAIT_MS = 15000, NAMED_MISSING = 20, MOST_LINE_BYTES = 64 << 20 };
 
 static const char help[] =
     "millrace results - results from Kafka to JSONL, each once (read_committed)\n\n"
@@ -32,35 +32,39 @@ struct results_options {
 
 static enum status read_expected(const char *path, struct id_map *expected, struct error *err)
 {
-    struct lines lines;
+    struct line_reader lines;
+    const char *line;
+    size_t line_bytes;
     char id[513];
     size_t bytes;
     bool added;
-    enum status status = lines_open(&lines, path, err);
+    enum status status = line_reader_open(&lines, path, MOST_LINE_BYTES, err);
     if (status != STATUS_OK)
         return status;
-    while ((status = lines_next(&lines, err)) == STATUS_OK)
-        if (result_follow_custom_id(lines.text, lines.bytes, id, sizeof id, &bytes) &&
+    while ((status = line_reader_wait(&lines, &line, &line_bytes, err)) == STATUS_OK)
+        if (result_follow_custom_id(line, line_bytes, id, sizeof id, &bytes) &&
             !id_map_add(expected, id, bytes, &added)) {
             status = error_set(err, STATUS_NO_MEMORY, "no memory for the expected jobs");
             break;
         }
-    lines_close(&lines);
+    line_reader_close(&lines);
     return status == STATUS_NOT_FOUND ? STATUS_OK : status;
 }
 
 /* Reads the expected file again to name what has no answer. */
 static void name_missing(const char *path, const struct result_follow *follow)
 {
-    struct lines lines;
+    struct line_reader lines;
+    const char *line;
+    size_t line_bytes;
     char id[513];
     size_t bytes, named = 0;
-    if (lines_open(&lines, path, NULL) != STATUS_OK)
+    if (line_reader_open(&lines, path, MOST_LINE_BYTES, NULL) != STATUS_OK)
         return;
     fprintf(stderr, "millrace results: %zu jobs have no result yet:",
             follow->expected.count - (size_t)follow->answered_expected);
-    while (named < NAMED_MISSING && lines_next(&lines, NULL) == STATUS_OK) {
-        if (!result_follow_custom_id(lines.text, lines.bytes, id, sizeof id, &bytes))
+    while (named < NAMED_MISSING && line_reader_wait(&lines, &line, &line_bytes, NULL) == STATUS_OK) {
+        if (!result_follow_custom_id(line, line_bytes, id, sizeof id, &bytes))
             continue;
         const struct id_map_entry *entry = id_map_find(&follow->expected, id, bytes);
         if (entry && entry->value == 0) {
@@ -69,7 +73,7 @@ static void name_missing(const char *path, const struct result_follow *follow)
         }
     }
     fputs(named == NAMED_MISSING ? " …\n" : "\n", stderr);
-    lines_close(&lines);
+    line_reader_close(&lines);
 }
 
 static enum status follow_topic(const struct results_options *options, const struct config *config,

@@ -7,7 +7,7 @@
 
 #include "base/monotime.h"
 #include "worker/cli/cli.h"
-#include "worker/cli/lines.h"
+#include "worker/cli/line_reader.h"
 #include "worker/cli/options.h"
 #include "worker/cli/progress.h"
 #include "worker/cli/result_follow.h"
@@ -22,7 +22,8 @@ enum {
     MOCK_BACKLOG_BYTES = 8 << 20,
     MOCK_BACKLOG_JOBS = 100000,
     PACE_EVERY_BYTES = 1 << 20,
-    PACE_WAIT_MS = 200
+    PACE_WAIT_MS = 200,
+    MOST_LINE_BYTES = 64 << 20
 };
 
 static const char help[] =
@@ -42,6 +43,11 @@ struct submit_options {
     struct options common;
     const char *input, *batch_id, *topic, *out, *priority;
     bool allow_unknown, dry_run, wait, stream;
+};
+
+struct text_line { /* of the input, valid until the next one */
+    const char *text;
+    size_t bytes;
 };
 
 struct submit {
@@ -65,36 +71,37 @@ static void show_fault(struct submit *submit, size_t line, const char *reason)
         fprintf(stderr, "…\n");
 }
 
-static enum status check_line(struct submit *submit, const struct lines *lines)
+static enum status check_line(struct submit *submit, const struct text_line *line, size_t number)
 {
     struct submit_verdict verdict;
     bool added = false;
-    submit_check(&verdict, submit->setup, lines->text, lines->bytes, submit->options->allow_unknown);
+    submit_check(&verdict, submit->setup, line->text, line->bytes, submit->options->allow_unknown);
     submit->lines++;
-    submit->bytes += lines->bytes;
+    submit->bytes += line->bytes;
     submit->prompt_tokens += verdict.prompt_tokens;
     submit->most_tokens += verdict.most_tokens;
     if (!verdict.good) {
-        show_fault(submit, lines->number, verdict.reason);
+        show_fault(submit, number, verdict.reason);
         return STATUS_OK;
     }
     if (!id_map_add(&submit->ids, verdict.custom_id, strlen(verdict.custom_id), &added))
         return error_set(submit->err, STATUS_NO_MEMORY, "no memory for the custom_ids");
     if (!added)
-        show_fault(submit, lines->number, "custom_id appears twice in the file");
+        show_fault(submit, number, "custom_id appears twice in the file");
     return STATUS_OK;
 }
 
 static enum status check_file(struct submit *submit)
 {
-    struct lines lines;
-    enum status status = lines_open(&lines, submit->options->input, submit->err);
+    struct line_reader lines;
+    struct text_line line;
+    enum status status = line_reader_open(&lines, submit->options->input, MOST_LINE_BYTES, submit->err);
     if (status != STATUS_OK)
         return status;
-    while ((status = lines_next(&lines, submit->err)) == STATUS_OK &&
-           (status = check_line(submit, &lines)) == STATUS_OK)
+    while ((status = line_reader_wait(&lines, &line.text, &line.bytes, submit->err)) == STATUS_OK &&
+           (status = check_line(submit, &line, (size_t)lines.lines)) == STATUS_OK)
         continue;
-    lines_close(&lines);
+    line_reader_close(&lines);
     if (status != STATUS_NOT_FOUND)
         return status;
     if (submit->bad)
@@ -173,7 +180,7 @@ static enum status begin(struct submit *submit)
     return status;
 }
 
-static enum status send_line(struct submit *submit, const struct lines *lines, const char *id)
+static enum status send_line(struct submit *submit, const struct text_line *line, const char *id)
 {
     const struct submit_options *options = submit->options;
     struct job_header headers[3] = {
@@ -181,8 +188,8 @@ static enum status send_line(struct submit *submit, const struct lines *lines, c
     struct sink_record record = {.topic = submit->state.topic,
                                  .key = id,
                                  .key_bytes = strlen(id),
-                                 .value = lines->text,
-                                 .value_bytes = lines->bytes,
+                                 .value = line->text,
+                                 .value_bytes = line->bytes,
                                  .headers = headers,
                                  .header_count = 1};
     if (options->priority)
@@ -220,27 +227,29 @@ static enum status pace(struct submit *submit, struct topic_reader *reader, uint
 
 static enum status send_file(struct submit *submit)
 {
-    struct lines lines;
+    struct line_reader lines;
+    struct text_line line;
     struct progress progress;
     struct topic_reader *pacer = NULL;
     uint64_t unpaced_bytes = 0;
     char id[513];
     size_t id_bytes;
     bool embedded = strncmp(submit->state.cluster_id, "mockCluster", 11) == 0;
-    enum status status = lines_open(&lines, submit->options->input, submit->err);
+    enum status status = line_reader_open(&lines, submit->options->input, MOST_LINE_BYTES, submit->err);
     if (status == STATUS_OK && embedded)
         status =
             topic_reader_open(&pacer, submit->config, submit->state.topic, NULL, BROKER_WAIT_MS, submit->err);
     progress_begin(&progress, "submit", "jobs", submit->lines);
-    while (status == STATUS_OK && lines_next(&lines, submit->err) == STATUS_OK) {
-        if (!result_follow_custom_id(lines.text, lines.bytes, id, sizeof id, &id_bytes))
+    while (status == STATUS_OK &&
+           line_reader_wait(&lines, &line.text, &line.bytes, submit->err) == STATUS_OK) {
+        if (!result_follow_custom_id(line.text, line.bytes, id, sizeof id, &id_bytes))
             continue;
         struct id_map_entry *entry = id_map_find(&submit->ids, id, id_bytes);
         if (entry && entry->value)
             continue; /* the broker has it from an earlier run */
-        status = send_line(submit, &lines, id);
+        status = send_line(submit, &line, id);
         submit->sent++;
-        unpaced_bytes += lines.bytes;
+        unpaced_bytes += line.bytes;
         if (status == STATUS_OK)
             status = pace(submit, pacer, &unpaced_bytes);
         progress_show(&progress, submit->sent, NULL);
@@ -254,7 +263,7 @@ static enum status send_file(struct submit *submit)
         status = error_prefix(submit->err, "%llu jobs were not stored", (unsigned long long)submit->failed);
     progress_end(&progress, submit->sent, status == STATUS_OK ? "stored" : NULL);
     topic_reader_close(pacer);
-    lines_close(&lines);
+    line_reader_close(&lines);
     return status;
 }
 
@@ -262,16 +271,17 @@ static enum status send_file(struct submit *submit)
 
 static enum status mark_expected(struct submit *submit, struct result_follow *follow)
 {
-    struct lines lines;
+    struct line_reader lines;
+    struct text_line line;
     char id[513];
     size_t bytes;
     bool added;
-    enum status status = lines_open(&lines, submit->options->input, submit->err);
-    while (status == STATUS_OK && lines_next(&lines, submit->err) == STATUS_OK)
-        if (result_follow_custom_id(lines.text, lines.bytes, id, sizeof id, &bytes) &&
+    enum status status = line_reader_open(&lines, submit->options->input, MOST_LINE_BYTES, submit->err);
+    while (status == STATUS_OK && line_reader_wait(&lines, &line.text, &line.bytes, submit->err) == STATUS_OK)
+        if (result_follow_custom_id(line.text, line.bytes, id, sizeof id, &bytes) &&
             !id_map_add(&follow->expected, id, bytes, &added))
             status = error_set(submit->err, STATUS_NO_MEMORY, "no memory for the expected jobs");
-    lines_close(&lines);
+    line_reader_close(&lines);
     return status;
 }
 
