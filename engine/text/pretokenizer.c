@@ -10,7 +10,9 @@
 #include "engine/text/unicode.h"
 
 #define GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
-#define WORD_PATTERN "\\w+|[^\\w\\s]+"
+/* \w of UTS 18, which Whitespace uses, spelt out: that of Split patterns differs a little. */
+#define WORD_CLASS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\u200c\\u200d"
+#define WORD_PATTERN "[" WORD_CLASS "]+|[^" WORD_CLASS "\\s]+"
 
 enum stage_kind { STAGE_SPLIT, STAGE_METASPACE, STAGE_BYTES };
 enum behavior { REMOVED, ISOLATED, MERGED_WITH_PREVIOUS, MERGED_WITH_NEXT, CONTIGUOUS };

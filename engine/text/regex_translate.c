@@ -13,7 +13,8 @@
 #define NOT_SPACES                                                                                  \
     "\\x00-\\x08\\x0e-\\x1f!-\\x84\\x86-\\x9f\\xa1-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}" \
     "\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{10ffff}"
-#define WORDS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+/* Oniguruma counts the superscripts and fractions of Latin-1 as word characters, and no others. */
+#define WORDS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\xb2\\xb3\\xb9\\xbc-\\xbe"
 #define HEX_DIGITS "0-9A-Fa-f"
 #define MAX_CLASS_DEPTH 8
 #define MAX_PROPERTY_BYTES 40
