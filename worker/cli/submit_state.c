@@ -32,6 +32,13 @@ static enum status take(struct submit_state *state, const struct json *root, str
             "%.300s belongs to an unfinished submit to another cluster, topic or batch; finish that one or "
             "remove the file",
             state->path);
+    if (!json_is_string(json_member(root, "sha256"), state->digest))
+        return error_set(
+            err, STATUS_CONFIG,
+            "the input has changed since it was submitted (%.300s); name another --batch-id, or --again to "
+            "submit it anew",
+            state->path);
+    state->complete = json_bool_or(json_member(root, "complete"), false);
     if (!read_offsets(state, json_member(root, "begin_offsets")))
         return error_set(err, STATUS_CONFIG, "%.300s is damaged; remove it to submit from the start",
                          state->path);
@@ -68,7 +75,8 @@ enum status submit_state_save(const struct submit_state *state, struct error *er
     json_append_string(&text, state->topic, strlen(state->topic));
     bytes_append_text(&text, ",\"cluster_id\":");
     json_append_string(&text, state->cluster_id, strlen(state->cluster_id));
-    bytes_append_text(&text, ",\"begin_offsets\":[");
+    bytes_appendf(&text, ",\"sha256\":\"%s\",\"complete\":%s,\"begin_offsets\":[", state->digest,
+                  state->complete ? "true" : "false");
     for (int32_t i = 0; i < state->begin.count; i++)
         bytes_appendf(&text, "%s%lld", i ? "," : "", (long long)state->begin.offsets[i]);
     bytes_append_text(&text, "]}\n");

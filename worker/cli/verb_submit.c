@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/monotime.h"
+#include "base/sha256.h"
 #include "worker/cli/cli.h"
 #include "worker/cli/line_reader.h"
 #include "worker/cli/options.h"
@@ -36,13 +37,15 @@ static const char help[] =
     "  --dry-run          check and count, send nothing\n"
     "  --wait             follow the results to the end; -o FILE takes them (standard output)\n"
     "  --priority N       header millrace-priority of every job, lower first\n"
-    "  --stream           ask for the tokens on ZeroMQ\n\n"
-    "A killed submit is run again with the same words: what the broker has is not sent twice.\n";
+    "  --stream           ask for the tokens on ZeroMQ\n"
+    "  --again            submit a file that was submitted before\n\n"
+    "A killed submit is run again with the same words: what the broker has is not sent twice. FILE.submit\n"
+    "beside the input remembers it.\n";
 
 struct submit_options {
     struct options common;
     const char *input, *batch_id, *topic, *out, *priority;
-    bool allow_unknown, dry_run, wait, stream;
+    bool allow_unknown, dry_run, wait, stream, again;
 };
 
 struct text_line { /* of the input, valid until the next one */
@@ -98,9 +101,16 @@ static enum status check_file(struct submit *submit)
     enum status status = line_reader_open(&lines, submit->options->input, MOST_LINE_BYTES, submit->err);
     if (status != STATUS_OK)
         return status;
+    struct sha256 sha;
+    uint8_t digest[32];
+    sha256_init(&sha);
     while ((status = line_reader_wait(&lines, &line.text, &line.bytes, submit->err)) == STATUS_OK &&
-           (status = check_line(submit, &line, (size_t)lines.lines)) == STATUS_OK)
-        continue;
+           (status = check_line(submit, &line, (size_t)lines.lines)) == STATUS_OK) {
+        sha256_update(&sha, line.text, line.bytes);
+        sha256_update(&sha, "\n", 1);
+    }
+    sha256_final(&sha, digest);
+    sha256_hex(digest, submit->state.digest);
     line_reader_close(&lines);
     if (status != STATUS_NOT_FOUND)
         return status;
@@ -162,6 +172,8 @@ static enum status begin(struct submit *submit)
     if (status != STATUS_OK)
         return status;
     snprintf(state->cluster_id, sizeof state->cluster_id, "%s", topic_reader_cluster_id(reader));
+    if (submit->options->again)
+        submit_state_remove(state);
     status = submit_state_load(state, submit->err);
     if (status == STATUS_OK && !state->resumed) {
         status = topic_reader_ends(reader, &state->begin, submit->err);
@@ -359,10 +371,14 @@ static enum status send_and_wait(struct submit *submit, int *exit_code)
                                    BROKER_WAIT_MS, submit->err);
     if (status == STATUS_OK)
         status = result_sink_open(&submit->sink, submit->config, take_acked, submit, submit->err);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK && submit->state.complete)
+        fprintf(stderr, "submit   everything was stored by an earlier run; --again submits it anew\n");
+    else if (status == STATUS_OK)
         status = send_file(submit);
-    if (status == STATUS_OK)
-        submit_state_remove(&submit->state);
+    if (status == STATUS_OK && !submit->state.complete) {
+        submit->state.complete = true;
+        status = submit_state_save(&submit->state, submit->err);
+    }
     if (status == STATUS_OK && submit->options->wait) {
         status = wait_for_results(submit, results, &follow);
         *exit_code = follow.failed ? EXIT_SOME_FAILED : EXIT_DONE;
@@ -404,6 +420,7 @@ static enum status take_own(struct submit_options *options, int argc, char **arg
                  : strcmp(word, "--dry-run") == 0     ? &options->dry_run
                  : strcmp(word, "--wait") == 0        ? &options->wait
                  : strcmp(word, "--stream") == 0      ? &options->stream
+                 : strcmp(word, "--again") == 0       ? &options->again
                                                       : NULL;
     const char **target = strcmp(word, "--batch-id") == 0   ? &options->batch_id
                           : strcmp(word, "--topic") == 0    ? &options->topic

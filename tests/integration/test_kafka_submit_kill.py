@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""`millrace submit` killed at random moments and run again with the same words: the job topic of a real Kafka holds
+every line of the file exactly once. A file with a bad line sends nothing."""
+import argparse
+import collections
+import json
+import pathlib
+import random
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from jobs import line  # noqa: E402
+from kafka_broker import KafkaBroker  # noqa: E402
+from kafka_wire import TopicReader  # noqa: E402
+from process import Workspace  # noqa: E402
+from worker import create_topics  # noqa: E402
+
+LINES, KILLS = 30000, 8
+
+
+def stored(broker):
+    with broker.connect() as kafka:
+        reader, records = TopicReader(kafka, "millrace.jobs"), []
+        while True:
+            more = reader.poll()
+            if not more:
+                return records
+            records += more
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--millrace", required=True)
+    binary = parser.parse_args().millrace
+    rng = random.Random(7)
+    with Workspace("submit") as space, KafkaBroker(space / "kafka") as broker:
+        with broker.connect() as kafka:
+            create_topics(kafka)
+        source = space / "night.jsonl"
+        source.write_text("".join(json.dumps(line("n-%d" % i, prompt="x" * 40, max_tokens=2)) + "\n"
+                                  for i in range(LINES)))
+        command = [binary, "submit", source, "--kafka.bootstrap_servers", broker.address]
+        killed = 0
+        for kill in range(KILLS):
+            process = space.start(command, "submit-%d" % kill)
+            time.sleep(rng.uniform(0.3, 2.0))
+            killed += process.poll() is None
+            process.kill()
+        space.start(command, "submit-last").wait(120)
+        counts = collections.Counter(json.loads(record.value)["custom_id"] for record in stored(broker))
+        assert len(counts) == LINES, "%d of %d jobs arrived" % (len(counts), LINES)
+        assert max(counts.values()) == 1, "%d jobs were doubled" % sum(count > 1 for count in counts.values())
+        batches = {record.header("millrace-batch-id") for record in stored(broker)}
+        assert batches == {b"night"}, batches
+        bad = space / "bad.jsonl"
+        bad.write_text(json.dumps(line("b-1", prompt="x")) + "\n" + json.dumps(line("b-2", promt="x")) + "\n")
+        done = subprocess.run([binary, "submit", bad, "--kafka.bootstrap_servers", broker.address],
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 78 and 'did you mean "prompt"' in done.stderr, (done.returncode, done.stderr)
+        assert len(stored(broker)) == LINES, "a file with a bad line was sent in part"
+    print("%d kills, %d of them in the middle: each of %d lines is in the topic once" % (KILLS, killed, LINES))
+
+
+if __name__ == "__main__":
+    main()
