@@ -193,7 +193,8 @@ static enum status read_stream_options(struct job_parse *parse)
     return STATUS_OK;
 }
 
-/* The group's own salt (kvtier.salt, from the server's side) and the job's, framed so that no two pairs agree. */
+/* The group's own salt (kvtier.salt, from the server's side) and the job's, framed so that no two pairs
+ * agree. */
 static enum status read_salt(struct job_parse *parse)
 {
     struct job *job = parse->job;
