@@ -11,7 +11,7 @@ import sys
 
 PAGES = ("README.md", "docs", "examples")
 ROOMS = ("base", "config", "engine", "kvtier", "worker", "tests", "tools", "docs", "docker", "examples")
-QUOTED = re.compile(r"`([^`\n]+)`")
+QUOTED = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 PATH = re.compile(r"(?:%s)/[\w./-]*" % "|".join(ROOMS))
 MADE_LATER = ("docs/adr/NNNN-title.md",)
@@ -24,7 +24,7 @@ def pages(source):
 
 
 def check_page(source, page, verbs, keys):
-    text = page.read_text()
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S).replace("\n", " ")  # a quotation may span two lines
     where = page.relative_to(source)
     for quoted in QUOTED.findall(text):
         for path in PATH.findall(quoted):
