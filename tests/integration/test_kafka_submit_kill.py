@@ -16,7 +16,6 @@ from jobs import line  # noqa: E402
 from kafka_broker import KafkaBroker  # noqa: E402
 from kafka_wire import TopicReader  # noqa: E402
 from process import Workspace  # noqa: E402
-from worker import create_topics  # noqa: E402
 
 LINES, KILLS = 30000, 8
 
@@ -37,8 +36,10 @@ def main():
     binary = parser.parse_args().millrace
     rng = random.Random(7)
     with Workspace("submit") as space, KafkaBroker(space / "kafka") as broker:
-        with broker.connect() as kafka:
-            create_topics(kafka)
+        topics = [binary, "topics", "--kafka.bootstrap_servers", broker.address]
+        assert subprocess.run(topics, capture_output=True, timeout=60).returncode == 1, "nothing is there yet"
+        subprocess.run(topics + ["--create", "--partitions", "6"], check=True, capture_output=True, timeout=60)
+        assert subprocess.run(topics, capture_output=True, timeout=60).returncode == 0
         source = space / "night.jsonl"
         source.write_text("".join(json.dumps(line("n-%d" % i, prompt="x" * 40, max_tokens=2)) + "\n"
                                   for i in range(LINES)))

@@ -134,17 +134,35 @@ static void the_window_and_the_map_are_bounds(void **state)
             offset_ledger_answer(ledger, offset); /* the worst pattern: every other one */
     }
     assert_true(offset < WINDOW);
+    assert_true(offset_ledger_is_strained(ledger)); /* the map is full */
     char metadata[OFFSET_MAP_MAX_BYTES];
     assert_in_range(offset_ledger_metadata(ledger, metadata), 100, OFFSET_MAP_MAX_BYTES * 3 / 4);
+    offset_ledger_close(ledger);
+}
+
+static void half_a_window_is_a_strain_however_deep_it_is(void **state)
+{
+    (void)state;
+    struct offset_ledger *ledger = ledger_at(0, NULL);
+    for (int64_t offset = 0; offset < WINDOW; offset++) {
+        assert_int_equal(offset_ledger_is_strained(ledger), offset > WINDOW / 2);
+        assert_true(offset_ledger_take(ledger, offset));
+    }
+    for (int64_t offset = 0; offset < WINDOW; offset++)
+        offset_ledger_answer(ledger, offset);
+    assert_false(offset_ledger_is_strained(ledger));
     offset_ledger_close(ledger);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(commit_is_the_lowest_unanswered),      cmocka_unit_test(gaps_count_as_answered),
-        cmocka_unit_test(random_completion_survives_a_restart), cmocka_unit_test(unknown_metadata_is_ignored),
+        cmocka_unit_test(commit_is_the_lowest_unanswered),
+        cmocka_unit_test(gaps_count_as_answered),
+        cmocka_unit_test(random_completion_survives_a_restart),
+        cmocka_unit_test(unknown_metadata_is_ignored),
         cmocka_unit_test(the_window_and_the_map_are_bounds),
+        cmocka_unit_test(half_a_window_is_a_strain_however_deep_it_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,6 +29,7 @@ struct cli_verb {
     X(submit, "a file of jobs into Kafka, each once; --wait follows the results")                              \
     X(results, "results from Kafka to JSONL, each once; names what is missing")                                \
     X(watch, "tokens as they are generated, from ZeroMQ")                                                      \
+    X(topics, "check the topics of the configuration, or create the missing ones")                             \
     X(health, "is the worker on this machine ready? for container health checks")                              \
     X(broker, "development broker inside the binary; keeps nothing")                                           \
     X(bench, "measure engine, tier and text stages against this machine's limits")                             \
