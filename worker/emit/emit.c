@@ -12,9 +12,8 @@
 
 #include "base/log.h"
 #include "base/monotime.h"
+#include "worker/emit/finished_result.h"
 #include "worker/emit/result_record.h"
-#include "worker/emit/result_sink.h"
-#include "worker/emit/result_txn.h"
 #include "worker/emit/token_stream.h"
 
 enum {
@@ -22,7 +21,7 @@ enum {
     TOPIC_BYTES = 900,
     CHUNK_BYTES = 16 << 20,
     LAST_FLUSH_MS = 15000,
-    SEND_WAIT_MS = 20,
+
     LOG_EVERY_MS = 10000
 };
 
@@ -37,12 +36,6 @@ struct live {        /* one accepted job */
     char topic[TOPIC_BYTES];
 };
 
-struct outgoing { /* one result on its way to the broker */
-    uint64_t handle;
-    struct job_identity identity; /* to answer with an error line when the broker refuses the result's size */
-    enum metrics_result status;
-};
-
 struct emit {
     struct pipeline_shared *shared;
     pthread_t thread;
@@ -52,7 +45,7 @@ struct emit {
     size_t capacity;
     struct bytes chunks;
     struct result_record record;
-    int64_t logged_ms;
+    struct finished_result *outbox, **outbox_end; /* to be sent, in order; what failed comes back here */
 };
 
 /* ---- live jobs ---- */
@@ -109,43 +102,27 @@ static void acknowledge(struct emit *emit, uint64_t handle)
         free(ack); /* intake has ended: it gave these jobs back */
 }
 
-static void send_record(struct emit *emit, const struct result_record_source *source,
-                        struct outgoing *outgoing);
-
-/* The broker's own limit is below results.max_bytes: the job is answered with a line that fits. */
-static void answer_too_large(struct emit *emit, struct outgoing *outgoing)
+static void post(struct emit *emit, struct finished_result *finished)
 {
-    struct result result;
-    struct error err;
-    struct job_record none = {.topic = "", .cluster_id = "", .timestamp_ms = -1};
-    CHECK(result_not_executed(&result, &outgoing->identity, "result_too_large",
-                              "the broker does not take a record of this size", &err) == STATUS_OK);
-    struct result_record_source source = {.config = emit->shared->config,
-                                          .worker_id = emit->shared->worker_id,
-                                          .result = &result,
-                                          .identity = &outgoing->identity,
-                                          .record = &none};
-    outgoing->status = METRICS_FAILED;
-    send_record(emit, &source, outgoing);
-    result_release(&result);
+    finished->next = NULL;
+    *emit->outbox_end = finished;
+    emit->outbox_end = &finished->next;
 }
 
+/* Called by librdkafka inside a poll: only notes what is to be done. */
 static void take_acked(void *context, void *tag, const struct error *error)
 {
     struct emit *emit = context;
-    struct outgoing *outgoing = tag;
-    if (error && error->status == STATUS_TOO_LARGE) {
-        answer_too_large(emit, outgoing);
+    struct finished_result *finished = tag;
+    if (!error) {
+        emit->shared->metrics->results[finished->status]++;
+        acknowledge(emit, finished->job_handle);
+        finished_result_free(finished);
         return;
     }
-    if (error) { /* not stored: not acknowledged, so its offset stays and the job comes again */
-        emit->shared->metrics->produce_failures++;
-        log_error("emit", "a result was not stored: %s", error->text);
-    } else {
-        emit->shared->metrics->results[outgoing->status]++;
-        acknowledge(emit, outgoing->handle);
-    }
-    free(outgoing);
+    emit->shared->metrics->produce_failures++;
+    log_warn("emit", "a result was not stored and is sent again: %s", error->text);
+    post(emit, error->status == STATUS_TOO_LARGE ? finished_result_shrink(finished) : finished);
 }
 
 /* ---- publishing ---- */
@@ -158,42 +135,40 @@ static void fail(struct emit *emit, const struct error *err)
     emit->shared->draining = emit->shared->hurry = true;
 }
 
-/* Exactly once: the intake thread puts the result and its offset into one transaction. */
-static void hand_over(struct emit *emit, struct outgoing *outgoing)
+/* Sends what is waiting; a full queue ends the turn. */
+static void send_outbox(struct emit *emit)
 {
-    struct finished_result *finished = finished_result_new(outgoing->handle, &emit->record.record);
-    CHECK(finished != NULL);
-    finished->status = (int)outgoing->status;
-    finished->identity = outgoing->identity;
-    free(outgoing);
-    if (!channel_send(emit->shared->finished, finished, -1))
-        finished_result_free(finished); /* intake has ended: it gave the job back */
+    while (emit->outbox) {
+        struct error err;
+        struct finished_result *first = emit->outbox, *rest = first->next;
+        enum status status = result_sink_send(emit->sink, &first->record, &err);
+        if (status == STATUS_FULL)
+            return;
+        emit->outbox = rest;
+        if (!rest)
+            emit->outbox_end = &emit->outbox;
+        if (status == STATUS_TOO_LARGE) {
+            post(emit, finished_result_shrink(first));
+        } else if (status != STATUS_OK) {
+            fail(emit, &err);
+            finished_result_free(first);
+        }
+    }
 }
 
+/* Exactly once: the intake thread puts the result and its offset into one transaction. */
 static void send_record(struct emit *emit, const struct result_record_source *source,
-                        struct outgoing *outgoing)
+                        const struct job_identity *identity, uint64_t handle, int status)
 {
-    struct error err;
-    enum status status;
     result_record_fill(&emit->record, source);
-    if (emit->shared->finished) {
-        hand_over(emit, outgoing);
-        return;
-    }
-    emit->record.record.tag = outgoing;
-    while ((status = result_sink_send(emit->sink, &emit->record.record, &err)) == STATUS_FULL) {
-        struct error fatal;
-        if (result_sink_poll(emit->sink, SEND_WAIT_MS, &fatal) != STATUS_OK)
-            break;
-    }
-    if (status == STATUS_OK)
-        return;
-    if (status == STATUS_TOO_LARGE && outgoing->status != METRICS_FAILED) {
-        answer_too_large(emit, outgoing);
-        return;
-    }
-    fail(emit, &err);
-    free(outgoing);
+    struct finished_result *finished = finished_result_new(handle, &emit->record.record);
+    CHECK(finished != NULL);
+    finished->status = status;
+    finished->identity = *identity;
+    if (!emit->shared->finished)
+        post(emit, finished);
+    else if (!channel_send(emit->shared->finished, finished, -1))
+        finished_result_free(finished); /* intake has ended: it gave the job back */
 }
 
 static enum metrics_result status_of(const struct result *result)
@@ -204,20 +179,11 @@ static enum metrics_result status_of(const struct result *result)
                                                       : METRICS_FAILED;
 }
 
-static struct outgoing *outgoing_of(uint64_t handle, const struct result *result)
-{
-    struct outgoing *outgoing = calloc(1, sizeof *outgoing);
-    CHECK(outgoing != NULL);
-    outgoing->handle = handle;
-    outgoing->status = status_of(result);
-    return outgoing;
-}
-
 static void publish(struct emit *emit, struct live *live, const struct result *result)
 {
     const struct job *job = generation_job(live->generation);
-    struct outgoing *outgoing = outgoing_of(live->handle, result);
-    result_identity_of(&outgoing->identity, job);
+    struct job_identity identity;
+    result_identity_of(&identity, job);
     struct result_record_source source = {.config = emit->shared->config,
                                           .worker_id = emit->shared->worker_id,
                                           .result = result,
@@ -227,13 +193,11 @@ static void publish(struct emit *emit, struct live *live, const struct result *r
     metrics_observe(&emit->shared->metrics->ttft, result->ttft_ns);
     metrics_observe(&emit->shared->metrics->e2e, result->e2e_ns);
     metrics_observe(&emit->shared->metrics->queue, result->queue_ns);
-    send_record(emit, &source, outgoing);
+    send_record(emit, &source, &identity, live->handle, (int)status_of(result));
 }
 
 static void publish_answer(struct emit *emit, struct emit_order *order)
 {
-    struct outgoing *outgoing = outgoing_of(order->job_handle, &order->result);
-    outgoing->identity = order->identity;
     order->source.key = order->key;
     order->source.key_bytes = order->key_bytes;
     struct result_record_source source = {.config = emit->shared->config,
@@ -241,7 +205,7 @@ static void publish_answer(struct emit *emit, struct emit_order *order)
                                           .result = &order->result,
                                           .identity = &order->identity,
                                           .record = &order->source};
-    send_record(emit, &source, outgoing);
+    send_record(emit, &source, &order->identity, order->job_handle, (int)status_of(&order->result));
 }
 
 /* ---- streaming ---- */
@@ -434,7 +398,10 @@ static void turn(struct emit *emit)
     for (struct engine_report *report; (report = channel_receive(emit->shared->reports, 0));)
         take_report(emit, report);
     take_orders(emit);
-    if (emit->sink && result_sink_poll(emit->sink, 0, &err) != STATUS_OK)
+    if (!emit->sink)
+        return;
+    send_outbox(emit);
+    if (result_sink_poll(emit->sink, 0, &err) != STATUS_OK)
         fail(emit, &err);
 }
 
@@ -448,12 +415,16 @@ static void *run(void *context)
         bool over = channel_is_shut(shared->reports) && channel_count(shared->reports) == 0;
         if (over && end_ms == 0)
             end_ms = monotime_ms() + LAST_FLUSH_MS;
-        if (over && (!emit->sink || result_sink_unsent(emit->sink) == 0 || monotime_ms() >= end_ms ||
-                     shared->failure))
+        if (over && (!emit->sink || (!emit->outbox && result_sink_unsent(emit->sink) == 0) ||
+                     monotime_ms() >= end_ms || shared->failure))
             break;
         wait_for_work(emit);
     }
     result_sink_close(emit->sink);
+    for (struct finished_result *finished; (finished = emit->outbox);) {
+        emit->outbox = finished->next;
+        finished_result_free(finished);
+    }
     token_stream_close(emit->stream);
     return NULL;
 }
@@ -492,6 +463,7 @@ enum status emit_start(struct emit **out, struct pipeline_shared *shared, struct
     if (!emit)
         return error_set(err, STATUS_NO_MEMORY, "no memory for the emit stage");
     emit->shared = shared;
+    emit->outbox_end = &emit->outbox;
     enum status status = open_parts(emit, err);
     if (status != STATUS_OK) {
         result_sink_close(emit->sink);

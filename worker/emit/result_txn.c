@@ -14,54 +14,6 @@ struct result_txn {
     rd_kafka_t *client;
 };
 
-/* ---- finished results ---- */
-
-static char *put(char **at, const char *text, size_t bytes)
-{
-    char *begin = *at;
-    if (!text)
-        return NULL;
-    memcpy(begin, text, bytes);
-    begin[bytes] = '\0';
-    *at += bytes + 1;
-    return begin;
-}
-
-static size_t storage_of(const struct sink_record *record)
-{
-    size_t bytes = record->key_bytes + record->value_bytes + strlen(record->topic) + 3;
-    for (size_t i = 0; i < record->header_count; i++)
-        bytes += strlen(record->headers[i].name) + record->headers[i].value_bytes + 2;
-    return bytes + record->header_count * sizeof(struct job_header);
-}
-
-struct finished_result *finished_result_new(uint64_t job_handle, const struct sink_record *record)
-{
-    struct finished_result *finished = malloc(sizeof *finished + storage_of(record));
-    if (!finished)
-        return NULL;
-    struct job_header *headers = (struct job_header *)(void *)(finished + 1);
-    char *at = (char *)(headers + record->header_count);
-    *finished = (struct finished_result){.job_handle = job_handle, .record = *record};
-    finished->record.headers = headers;
-    finished->record.tag = finished;
-    finished->record.topic = put(&at, record->topic, strlen(record->topic));
-    finished->record.key = put(&at, record->key, record->key_bytes);
-    finished->record.value = put(&at, record->value, record->value_bytes);
-    for (size_t i = 0; i < record->header_count; i++) {
-        const struct job_header *from = &record->headers[i];
-        headers[i].name = put(&at, from->name, strlen(from->name));
-        headers[i].value = put(&at, from->value, from->value_bytes);
-        headers[i].value_bytes = from->value_bytes;
-    }
-    return finished;
-}
-
-void finished_result_free(struct finished_result *finished)
-{
-    free(finished);
-}
-
 /* ---- life ---- */
 
 static void take_report(rd_kafka_t *client, const rd_kafka_message_t *message, void *opaque)

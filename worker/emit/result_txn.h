@@ -5,25 +5,10 @@
 #ifndef WORKER_EMIT_RESULT_TXN_H
 #define WORKER_EMIT_RESULT_TXN_H
 
-#include "worker/emit/result_sink.h"
-#include "worker/intake/job_parse.h"
+#include "worker/emit/finished_result.h"
 #include "worker/intake/job_source.h"
 
 struct result_txn;
-
-/* A result on its way from emit to its transaction: everything it points to is in its own allocation. */
-struct finished_result {
-    uint64_t job_handle;
-    int status;            /* enum metrics_result */
-    const void *partition; /* intake's mark of where the job came from */
-    struct job_identity identity;
-    struct sink_record record;
-    bool too_large; /* out: the broker refused its size */
-};
-
-/* Deep copy; NULL: no memory. */
-struct finished_result *finished_result_new(uint64_t job_handle, const struct sink_record *record);
-void finished_result_free(struct finished_result *finished);
 
 /* Takes over the transactional id (fencing an older holder) and waits for the broker. Statuses: UNAVAILABLE
  * (no broker; the embedded one, which cannot do it), FENCED, CONFIG. */

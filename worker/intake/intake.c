@@ -265,29 +265,11 @@ static void take_finished(struct intake *intake)
     }
 }
 
-/* The broker's own limit is below results.max_bytes: that job is answered with a line that fits. */
 static void replace_too_large(struct intake *intake)
 {
-    for (size_t i = 0; i < intake->ready_count; i++) {
-        struct finished_result *finished = intake->ready[i], *smaller;
-        struct result result;
-        struct error err;
-        if (!finished->too_large)
-            continue;
-        CHECK(result_not_executed(&result, &finished->identity, "result_too_large",
-                                  "the broker does not take a record of this size", &err) == STATUS_OK);
-        struct sink_record record = finished->record;
-        record.value = result.value.data;
-        record.value_bytes = result.value.count_bytes;
-        smaller = finished_result_new(finished->job_handle, &record);
-        CHECK(smaller != NULL);
-        smaller->status = METRICS_FAILED;
-        smaller->identity = finished->identity;
-        smaller->partition = finished->partition;
-        result_release(&result);
-        finished_result_free(finished);
-        intake->ready[i] = smaller;
-    }
+    for (size_t i = 0; i < intake->ready_count; i++)
+        if (intake->ready[i]->too_large)
+            intake->ready[i] = finished_result_shrink(intake->ready[i]);
 }
 
 static void drop_ready(struct intake *intake, bool committed)
