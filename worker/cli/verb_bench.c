@@ -9,6 +9,7 @@
 static const struct cli_verb benches[] = {
     {"engine", "prefill and decode against memory bandwidth and arithmetic peak", bench_engine},
     {"tier", "reads of the KV tier against a raw reader on the same Redis", bench_tier},
+    {"text", "load, encode and decode of a model's tokenizer", bench_text},
 };
 
 static int print_help(FILE *out, int exit_code)
