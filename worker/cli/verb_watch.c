@@ -88,9 +88,22 @@ static void print_json(const struct stream_chunk *chunk)
     bytes_release(&line);
 }
 
+/* A custom_id may contain dots, a batch_id too: without a batch any topic that ends in ".<custom_id>" counts.
+ */
+static bool is_wanted(const struct watch_options *options, const char *topic)
+{
+    if (!options->custom_id)
+        return true;
+    size_t bytes = strlen(topic), id_bytes = strlen(options->custom_id);
+    return bytes > id_bytes && topic[bytes - id_bytes - 1] == '.' &&
+           strcmp(topic + bytes - id_bytes, options->custom_id) == 0;
+}
+
 static void take_chunk(void *context, const struct stream_chunk *chunk)
 {
     struct watch *watch = context;
+    if (!is_wanted(watch->options, chunk->topic))
+        return;
     watch->last_ms = monotime_ms();
     if (watch->options->json)
         print_json(chunk);
@@ -103,11 +116,9 @@ static void take_chunk(void *context, const struct stream_chunk *chunk)
 static void make_prefix(const struct watch_options *options, struct bytes *prefix)
 {
     bytes_append_text(prefix, "job.");
-    if (options->custom_id)
-        bytes_appendf(prefix, "%s.%s", options->batch_id ? options->batch_id : "", options->custom_id);
-    else if (options->batch_id)
-        bytes_appendf(prefix, "%s.", options->batch_id);
-    if (options->custom_id)
+    if (options->batch_id)
+        bytes_appendf(prefix, "%s.%s", options->batch_id, options->custom_id ? options->custom_id : "");
+    if (options->batch_id && options->custom_id)
         bytes_append_char(prefix, '\0');
 }
 
