@@ -482,8 +482,38 @@ ZOO = """{# everything at once #}
 {{ '\\t\\x41\\u00e9\\'"' }} {{ "tab\\there" }} {{ messages | tojson }}
 """.replace(", *varargs_free", "")
 
+CODER = """{% macro render_extra_keys(json_dict, handled_keys) %}
+    {%- if json_dict is mapping %}
+        {%- for json_key in json_dict.keys() | reject("in", handled_keys) %}
+            {%- if json_dict[json_key] is string %}
+                {{-'\\n<' ~ json_key ~ '>' ~ json_dict[json_key] ~ '</' ~ json_key ~ '>' }}
+            {%- else %}
+                {{- '\\n<' ~ json_key ~ '>' ~ (json_dict[json_key] | tojson | safe) ~ '</' ~ json_key ~ '>' }}
+            {%- endif %}
+        {%- endfor %}
+    {%- endif %}
+{%- endmacro %}
+{%- if tools is iterable and tools | length > 0 %}
+{%- for tool in tools %}{%- set tool = tool.function %}<function><name>{{ tool.name }}</name>
+{{- render_extra_keys(tool.parameters, ['type', 'required']) }}
+{%- for param_name, param_fields in tool.parameters.properties|items %}{{ '\\n<p>' ~ param_name }}{{ render_extra_keys(param_fields, ['name', 'type', 'description', 'enum']) }}{%- endfor %}</function>
+{% endfor %}{%- endif %}
+{%- for message in messages %}
+{%- if message.tool_calls is defined and message.tool_calls is iterable and message.tool_calls | length > 0 %}
+{%- for tool_call in message.tool_calls %}{%- set tool_call = tool_call.function %}
+{{- '<tool_call>\\n<function=' + tool_call.name + '>\\n' }}
+{%- for args_name, args_value in tool_call.arguments|items %}
+{{- '<parameter=' + args_name + '>\\n' }}
+{%- set args_value = args_value | tojson | safe if args_value is mapping or (args_value is sequence and args_value is not string) else args_value | string %}
+{{- args_value }}
+{{- '\\n</parameter>\\n' }}
+{%- endfor %}{{ '</function>' + ("<&>" | safe) + "'<\\">" }}{%- endfor %}
+{%- else %}{{ '<|im_start|>' + message.role }}{% if message.content is string and message.content | trim | length > 0 %}{{ '\\n' + message.content | trim + '\\n' }}{% endif %}{{ loop.previtem.role | default('none') if loop.previtem }}{% if loop.nextitem and loop.nextitem.role == 'tool' %}>{% endif %}
+{%- endif %}
+{%- endfor %}"""
+
 TEMPLATES = {"chatml": CHATML, "llama3": LLAMA3, "qwen25": QWEN25, "qwen3": QWEN3, "mistral": MISTRAL, "gemma": GEMMA,
-             "deepseek": DEEPSEEK, "phi": PHI, "command_r": COMMAND_R, "glm": GLM, "hermes": HERMES, "zoo": ZOO}
+             "deepseek": DEEPSEEK, "phi": PHI, "command_r": COMMAND_R, "glm": GLM, "hermes": HERMES, "coder": CODER, "zoo": ZOO}
 
 TOOLS = [
     {"type": "function", "function": {"name": "get_price", "description": "Price of an item.\nIn euros.", "parameters": {

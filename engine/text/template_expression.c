@@ -346,11 +346,6 @@ struct template_node *parser_filter(struct parser *p, struct template_node *in)
     int count;
     if (p->token->kind != TOKEN_NAME)
         return parser_invalid(p, "a filter's name is expected after '|'");
-    if (parser_at_name(p, "safe") && in && p->token[1].kind == TOKEN_PRINT_END) {
-        parser_next(p); /* nothing is escaped, so text that goes straight out is safe; elsewhere it would
-                    escape others */
-        return in;
-    }
     struct template_node *node = parser_node(p, NODE_FILTER);
     if (!node)
         return NULL;

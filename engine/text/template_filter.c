@@ -38,6 +38,15 @@ static enum status filter_string(struct render *r, const struct value *in,
     return value_to_string(r, in, out);
 }
 
+static enum status filter_safe(struct render *r, const struct value *in,
+                               const struct template_arguments *arguments, struct value *out)
+{
+    (void)arguments;
+    enum status status = value_to_string(r, in, out);
+    out->safe = true;
+    return status;
+}
+
 static enum status filter_length(struct render *r, const struct value *in,
                                  const struct template_arguments *arguments, struct value *out)
 {
@@ -736,6 +745,7 @@ static const struct {
     {"replace", filter_replace},
     {"reverse", filter_reverse},
     {"round", filter_round},
+    {"safe", filter_safe},
     {"select", filter_select},
     {"selectattr", filter_selectattr},
     {"sort", filter_sort},
@@ -759,5 +769,15 @@ int template_filter_find(struct string_view name)
 enum status template_filter_apply(struct render *r, int filter, const struct value *in,
                                   const struct template_arguments *arguments, struct value *out)
 {
+    static const char *const kept[] = {"safe", "string", "length", "count", "default",
+                                       "d",    "tojson", "items",  "list"};
+    for (size_t i = 0; in->safe; i++) {
+        if (i == sizeof kept / sizeof kept[0]) /* some of the others would keep the mark, some lose it */
+            return error_set(r->err, STATUS_UNSUPPORTED,
+                             "chat template, line %d: %s of safe text is not supported", r->line,
+                             filters[filter].name);
+        if (strcmp(filters[filter].name, kept[i]) == 0)
+            break;
+    }
     return filters[filter].apply(r, in, arguments, out);
 }

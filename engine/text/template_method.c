@@ -571,5 +571,9 @@ bool template_method_of(const struct value *object, struct string_view name)
 enum status template_method_call(struct render *r, const struct value_method *method,
                                  const struct template_arguments *arguments, struct value *out)
 {
+    if (method->object.safe)
+        return error_set(r->err, STATUS_UNSUPPORTED,
+                         "chat template, line %d: .%.*s() on safe text is not supported", r->line,
+                         (int)method->name.bytes, method->name.text);
     return methods[find_method(method->name)].call(r, &method->object, arguments, out);
 }

@@ -134,6 +134,41 @@ static bool is_sequence(const struct value *value)
     return value->type == VALUE_LIST || value->type == VALUE_TUPLE;
 }
 
+static enum status escape(struct render *r, struct value *text)
+{
+    static const char plain[] = "&<>'\"";
+    static const char *const escaped[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
+    struct bytes out;
+    if (text->safe)
+        return STATUS_OK;
+    bytes_init(&out, TEMPLATE_MAX_MEMORY_BYTES);
+    for (size_t i = 0; i < text->as.string.bytes; i++) {
+        const char c = text->as.string.text[i], *place = c ? strchr(plain, c) : NULL;
+        if (place)
+            bytes_append_text(&out, escaped[place - plain]);
+        else
+            bytes_append_char(&out, c);
+    }
+    bytes_append(&out, "", 0);
+    return value_from_bytes(r, &out, text);
+}
+
+/* Text next to safe text is escaped, and the whole is safe: what markupsafe makes of it under transformers.
+ */
+static enum status join_texts(struct render *r, struct value left, struct value right, struct value *out)
+{
+    const bool safe = left.safe || right.safe;
+    enum status status = STATUS_OK;
+    if (safe)
+        status = escape(r, &left);
+    if (safe && status == STATUS_OK)
+        status = escape(r, &right);
+    if (status == STATUS_OK)
+        status = join_strings(r, left.as.string, right.as.string, out);
+    out->safe = safe;
+    return status;
+}
+
 enum status template_operate(struct render *r, int op, const struct value *a, const struct value *b,
                              struct value *out)
 {
@@ -148,7 +183,7 @@ enum status template_operate(struct render *r, int op, const struct value *a, co
     if (value_is_number(a) && value_is_number(b))
         return arithmetic(r, op, a, b, out);
     if (op == OP_ADD && a->type == VALUE_STRING && b->type == VALUE_STRING)
-        return join_strings(r, a->as.string, b->as.string, out);
+        return join_texts(r, *a, *b, out);
     if (op == OP_ADD && is_sequence(a) && a->type == b->type)
         return join_lists(r, a, b, out);
     if (op == OP_MULTIPLY && value_is_number(b) && b->type != VALUE_FLOAT &&

@@ -47,6 +47,7 @@ struct value_loop;
 
 struct value {
     enum value_type type;
+    bool safe; /* STRING: marked by the safe filter, so text joined to it is escaped */
     union {
         bool boolean;
         int64_t integer;
