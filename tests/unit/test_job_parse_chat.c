@@ -48,26 +48,11 @@ static void content_parts_are_joined(void **state)
     refuse(CHAT, "\"max_tokens\":4", "messages", "needs messages");
 }
 
-/* The bundled model has a template; where none is interpreted, this proves nothing and says so. */
-static bool has_template(void)
-{
-    struct chat_template *chat_template;
-    struct error err = {0};
-    enum status status =
-        chat_template_open(&chat_template, MILLRACE_SOURCE_DIR "/examples/models/shop-qwen3", &err);
-    chat_template_close(chat_template);
-    if (status == STATUS_NOT_FOUND)
-        printf("SKIP: %s\n", err.text);
-    return status != STATUS_NOT_FOUND;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chat_is_rendered_and_capped),
         cmocka_unit_test(content_parts_are_joined),
     };
-    if (!has_template())
-        return 77;
     return cmocka_run_group_tests(tests, job_fixture_open, job_fixture_close);
 }
