@@ -24,13 +24,17 @@ static bool read_offsets(struct submit_state *state, const struct json *offsets)
 
 static enum status take(struct submit_state *state, const struct json *root, struct error *err)
 {
-    if (!json_is_string(json_member(root, "batch_id"), state->batch_id) ||
-        !json_is_string(json_member(root, "topic"), state->topic) ||
-        !json_is_string(json_member(root, "cluster_id"), state->cluster_id))
+    bool complete = json_bool_or(json_member(root, "complete"), false);
+    bool same = json_is_string(json_member(root, "batch_id"), state->batch_id) &&
+                json_is_string(json_member(root, "topic"), state->topic) &&
+                json_is_string(json_member(root, "cluster_id"), state->cluster_id);
+    if (!same && complete)
+        return STATUS_OK; /* that one is done; this is another submit of the same file */
+    if (!same)
         return error_set(
             err, STATUS_CONFIG,
-            "%.300s belongs to an unfinished submit to another cluster, topic or batch; finish that one or "
-            "remove the file",
+            "%.300s belongs to an unfinished submit to another cluster, topic or batch; finish that "
+            "one or remove the file",
             state->path);
     if (!json_is_string(json_member(root, "sha256"), state->digest))
         return error_set(
@@ -38,7 +42,7 @@ static enum status take(struct submit_state *state, const struct json *root, str
             "the input has changed since it was submitted (%.300s); name another --batch-id, or --again to "
             "submit it anew",
             state->path);
-    state->complete = json_bool_or(json_member(root, "complete"), false);
+    state->complete = complete;
     if (!read_offsets(state, json_member(root, "begin_offsets")))
         return error_set(err, STATUS_CONFIG, "%.300s is damaged; remove it to submit from the start",
                          state->path);
