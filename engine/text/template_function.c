@@ -60,6 +60,8 @@ static enum status call_raise(struct render *r, const struct template_arguments 
     enum status status = value_to_string(r, message, &text);
     if (status != STATUS_OK)
         return status;
+    if (text.as.string.bytes == 0 || text.as.string.text[0] == '\0') /* an error always has a sentence */
+        return render_fail(r, "the chat template refuses these messages and does not say why");
     return error_set(r->err, STATUS_INVALID, "%.*s",
                      (int)(text.as.string.bytes < 500 ? text.as.string.bytes : 500), text.as.string.text);
 }
