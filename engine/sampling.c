@@ -11,5 +11,6 @@ struct sampling_params sampling_defaults(void)
         .logprobs = SAMPLING_NO_LOGPROBS,
         .prompt_logprobs = SAMPLING_NO_LOGPROBS,
         .skip_special_tokens = true,
+        .length_penalty = 1.0f,
     };
 }

@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct constraint;
+
 struct token_bias {
     int32_t token;
     float bias;
@@ -44,7 +46,11 @@ struct sampling_params {
     size_t bad_word_count;
     const int32_t *logprob_tokens; /* [logprob_token_count]: logprobs reported for these ids */
     size_t logprob_token_count;
-    const char *const *stops; /* [stop_count] stop strings */
+    struct constraint *constraint; /* engine/constrain/constraint.h; NULL: none. Held by the job */
+    bool use_beam_search;          /* n is the width and the number returned */
+    float length_penalty;          /* score = cumulative log-probability / generated ^ length_penalty */
+    bool early_stopping;           /* beams: end as soon as n are complete */
+    const char *const *stops;      /* [stop_count] stop strings */
     size_t stop_count;
     bool include_stop;
     bool skip_special_tokens;

@@ -5,11 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/monotime.h"
 #include "worker/cli/cli.h"
 #include "worker/cli/options.h"
 #include "worker/kafka_client.h"
 
-enum { WAIT_MS = 15000, DEFAULT_PARTITIONS = 6, MAX_TOPICS = 36 };
+enum { WAIT_MS = 15000, LOOK_AGAIN_MS = 100, DEFAULT_PARTITIONS = 6, MAX_TOPICS = 36 };
 
 static const char help[] =
     "millrace topics - check the topics of the configuration, or create the missing ones\n\n"
@@ -55,7 +56,15 @@ static enum status look(rd_kafka_t *client, struct wanted_topic *topics, size_t 
     return STATUS_OK;
 }
 
-/* Waits for the answer and turns its first failure into an error. */
+/* A cluster that has just come up refuses topics until enough of its brokers have registered. */
+static bool passes_by_itself(rd_kafka_resp_err_t code)
+{
+    return code == RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR || code == RD_KAFKA_RESP_ERR_NOT_CONTROLLER ||
+           code == RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE;
+}
+
+/* Waits for the answer and turns its first failure into an error; TIMEOUT: worth asking again. A topic that
+ * somebody else made meanwhile is a topic. */
 static enum status take_answer(rd_kafka_queue_t *queue, struct error *err)
 {
     rd_kafka_event_t *event = rd_kafka_queue_poll(queue, 2 * WAIT_MS);
@@ -69,11 +78,13 @@ static enum status take_answer(rd_kafka_queue_t *queue, struct error *err)
     if (rd_kafka_event_error(event))
         status = error_set(err, STATUS_UNAVAILABLE, "topics cannot be created: %s",
                            rd_kafka_event_error_string(event));
-    for (size_t i = 0; i < count && status == STATUS_OK; i++)
-        if (rd_kafka_topic_result_error(topics[i]))
-            status = error_set(err, STATUS_UNAVAILABLE, "topic %s cannot be created: %s",
-                               rd_kafka_topic_result_name(topics[i]),
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        rd_kafka_resp_err_t code = rd_kafka_topic_result_error(topics[i]);
+        if (code && code != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
+            status = error_set(err, passes_by_itself(code) ? STATUS_TIMEOUT : STATUS_UNAVAILABLE,
+                               "topic %s cannot be created: %s", rd_kafka_topic_result_name(topics[i]),
                                rd_kafka_topic_result_error_string(topics[i]));
+    }
     rd_kafka_event_destroy(event);
     return status;
 }
@@ -106,6 +117,31 @@ static enum status create(rd_kafka_t *client, const struct topics_options *optio
     return status;
 }
 
+static bool all_there(const struct wanted_topic *topics, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (topics[i].partitions == 0)
+            return false;
+    return true;
+}
+
+/* Until every topic is seen: the controller's yes comes before the brokers' metadata shows the topic. */
+static enum status create_and_see(rd_kafka_t *client, const struct topics_options *options,
+                                  struct wanted_topic *topics, size_t count, struct error *err)
+{
+    int64_t deadline_ns = monotime_ns() + (int64_t)WAIT_MS * 1000000;
+    for (;;) {
+        enum status status = create(client, options, topics, count, err);
+        bool late = monotime_ns() > deadline_ns;
+        if (status != STATUS_OK && (late || status != STATUS_TIMEOUT))
+            return status;
+        status = look(client, topics, count, err);
+        if (status != STATUS_OK || late || all_there(topics, count))
+            return status;
+        rd_kafka_poll(client, LOOK_AGAIN_MS);
+    }
+}
+
 static enum status run(const struct topics_options *options, const struct config *config, int *exit_code,
                        struct error *err)
 {
@@ -123,11 +159,8 @@ static enum status run(const struct topics_options *options, const struct config
         return error_set(err, STATUS_CONFIG, "Kafka: %s", text);
     }
     status = look(client, topics, count, err);
-    if (status == STATUS_OK && options->create) {
-        status = create(client, options, topics, count, err);
-        if (status == STATUS_OK)
-            status = look(client, topics, count, err);
-    }
+    if (status == STATUS_OK && options->create)
+        status = create_and_see(client, options, topics, count, err);
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
         if (topics[i].partitions > 0) {
             printf("%-24s %d partitions\n", topics[i].name, topics[i].partitions);

@@ -168,8 +168,7 @@ static struct engine_request describe(const struct engine_loop *loop, const stru
 /* The job's other requests end too; when all have, the refusal is reported. */
 static void refuse(struct engine_loop *loop, struct live_job *owner, const struct error *error)
 {
-    if (!owner->refused)
-        owner->error = *error;
+    owner->error = *error;
     owner->refused = true;
     for (size_t i = 0; i < loop->options.max_choices; i++)
         if (loop->requests[i].owner == owner) {
@@ -183,14 +182,11 @@ static void submit(struct engine_loop *loop, struct live_request *request, const
     struct error err = {0};
     struct engine_request described = describe(loop, request, job);
     struct live_job *owner = request->owner;
-    if (engine_submit(loop->options.engine, &described, &err) == STATUS_OK)
+    if (!owner->refused && engine_submit(loop->options.engine, &described, &err) == STATUS_OK)
         return;
     loop->open_choices -= request->open_choices;
-    if (owner->open_requests > 1)
+    if (!owner->refused)
         refuse(loop, owner, &err);
-    else
-        owner->error = owner->refused ? owner->error : err;
-    owner->refused = true;
     end_request(loop, request);
 }
 
@@ -216,7 +212,8 @@ static void start_job(struct engine_loop *loop, struct job *job, uint64_t handle
             continue;
         left--;
         struct engine_request described = describe(loop, request, job);
-        request->held = loop->options.bridge && kv_bridge_hold(loop->options.bridge, &described, request);
+        request->held = !owner->refused && loop->options.bridge &&
+                        kv_bridge_hold(loop->options.bridge, &described, request);
         if (!request->held)
             submit(loop, request, job);
     }
