@@ -4,6 +4,7 @@ library makes of some thousand odd texts. Used by make_text_golden.py.
 
 Per text one 64-bit FNV-1a hash over: the ids as little-endian int32, decode() with and without special tokens, each
 followed by a zero byte; so the files stay small and every id and byte counts."""
+import io
 import json
 import struct
 
@@ -131,6 +132,42 @@ def unigram(byte_fallback):
     return tok
 
 
+def field(message, wanted):
+    """The bytes of one length-delimited field of a protobuf message."""
+    def number(at):
+        value = shift = 0
+        while True:
+            value |= (message[at] & 127) << shift
+            at, shift = at + 1, shift + 7
+            if message[at - 1] < 128:
+                return value, at
+    at = 0
+    while at < len(message):
+        tag, at = number(at)
+        if tag & 7 == 2:
+            size, at = number(at)
+            if tag >> 3 == wanted:
+                return message[at:at + size]
+            at += size
+        else:
+            at = {0: lambda: number(at)[1], 1: lambda: at + 8, 5: lambda: at + 4}[tag & 7]()
+    raise ValueError("no field %d" % wanted)
+
+
+def charsmap(rule):
+    """The precompiled map that SentencePiece itself writes for one of its normalization rules."""
+    import sentencepiece
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(corpus()), model_writer=written, model_type="char",
+                                             hard_vocab_limit=False, normalization_rule_name=rule, minloglevel=2)
+    return field(field(written.getvalue(), 3), 2)  # ModelProto.normalizer_spec, NormalizerSpec.precompiled_charsmap
+
+
+def precompiled(rule, *after):
+    return train(pre_tokenizers.Metaspace(), normalizers.Sequence([normalizers.Precompiled(charsmap(rule)), *after]), decoders.Metaspace(),
+                 around([], ["</s>"]), 800, SP[:3], lambda k: trainers.UnigramTrainer(unk_token="<unk>", **k), models.Unigram())
+
+
 def family():
     B = decoders.ByteLevel
     llama_decoder = lambda: decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
@@ -150,6 +187,8 @@ def family():
     yield "gemma", sentencepiece(split(" ", "merged_with_previous"), normalizers.Replace(" ", "▁"), decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]))
     yield "unigram", unigram(False)
     yield "unigram_bytes", unigram(True)
+    yield "precompiled", precompiled("nmt_nfkc", normalizers.Replace(Regex(" {2,}"), " "))
+    yield "precompiled_fold", precompiled("nmt_nfkc_cf", normalizers.Strip())
     yield "word_end", train(pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Punctuation()]),
                             normalizers.Sequence([normalizers.NFD(), normalizers.Lowercase(), normalizers.StripAccents(), normalizers.Strip()]), decoders.BPEDecoder(suffix="</w>"),
                             None, 700, ("<unk>",), lambda k: trainers.BpeTrainer(end_of_word_suffix="</w>", limit_alphabet=100, **k), models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Nineteen small tokenizers of every kind over some five thousand texts, against Hugging Face tokenizers: one
+// Small tokenizers of every kind over some five thousand texts, against Hugging Face tokenizers: one
 // hash per text over ids and decoded text (tools/text_tokenizers.py says of what), and the incremental
 // detokenizer against the whole decode, at every cut.
 #include <setjmp.h>
@@ -115,10 +115,12 @@ static void tokenizer_is_equal(const char *name, const struct bytes *texts)
 
 static void every_tokenizer_is_equal(void **state)
 {
-    static const char *const names[] = {"gpt2",     "gpt2_prefix", "llama3",    "qwen2",     "phi4",
-                                        "deepseek", "smollm",      "starcoder", "bloom",     "llama2",
-                                        "mistral",  "metaspace",   "gemma",     "unigram",   "unigram_bytes",
-                                        "word_end", "prefixes",    "added",     "contiguous"};
+    static const char *const names[] = {
+        "gpt2",        "gpt2_prefix",      "llama3",    "qwen2",    "phi4",
+        "deepseek",    "smollm",           "starcoder", "bloom",    "llama2",
+        "mistral",     "metaspace",        "gemma",     "unigram",  "unigram_bytes",
+        "precompiled", "precompiled_fold", "word_end",  "prefixes", "added",
+        "contiguous"};
     struct bytes texts;
     const char *only = getenv("MILLRACE_TEST_TOKENIZER");
     (void)state;
