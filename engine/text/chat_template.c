@@ -22,6 +22,7 @@ struct chat_template {
         char *name, *text;
     } tokens[MAX_TOKENS]; /* special tokens by name, in the arena */
     size_t token_count;
+    bool reads_parts;
 };
 
 static enum status shortage(struct error *err)
@@ -52,6 +53,32 @@ static enum status add_token(struct chat_template *t, const char *name, const ch
     return STATUS_OK;
 }
 
+/* A template that reads parts prints both texts and none of the words around them; one that takes strings
+ * prints the list as Python would, or fails. */
+static enum status probe(struct chat_template *t, struct error *err)
+{
+    static const char message[] = "[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"PART-1\"},"
+                                  "{\"type\":\"text\",\"text\":\"PART-2\"}]}]";
+    struct json_document *document;
+    struct bytes shown;
+    enum status status = json_parse(&document, message, sizeof message - 1, NULL, err);
+    if (status != STATUS_OK)
+        return status;
+    const struct chat_render_options options = {.messages = json_root(document)};
+    bytes_init(&shown, TEMPLATE_MAX_BYTES);
+    status = chat_template_render(t, &options, &shown, NULL);
+    t->reads_parts = status == STATUS_OK && strstr(shown.data, "PART-1") && strstr(shown.data, "PART-2") &&
+                     !strstr(shown.data, "'text'") && !strstr(shown.data, "\"text\"");
+    bytes_release(&shown);
+    json_close(document);
+    return status == STATUS_NO_MEMORY ? shortage(err) : STATUS_OK;
+}
+
+bool chat_template_reads_parts(const struct chat_template *chat_template)
+{
+    return chat_template->reads_parts;
+}
+
 static struct chat_template *new_template(void)
 {
     struct chat_template *t = calloc(1, sizeof *t);
@@ -72,6 +99,8 @@ enum status chat_template_open_text(struct chat_template **out, const char *sour
         status = add_token(t, "eos_token", eos_token, err);
     if (status == STATUS_OK)
         status = parse(t, source, bytes, &t->root, err);
+    if (status == STATUS_OK)
+        status = probe(t, err);
     if (status != STATUS_OK) {
         chat_template_close(t);
         return status;
@@ -161,6 +190,8 @@ enum status chat_template_open(struct chat_template **out, const char *model_dir
         status = json_parse(&document, config.data, config.count_bytes, &limits, err);
     if (status == STATUS_OK)
         status = load(t, &file, document ? json_root(document) : NULL, err);
+    if (status == STATUS_OK)
+        status = probe(t, err);
     json_close(document);
     bytes_release(&file);
     bytes_release(&config);

@@ -21,6 +21,8 @@ MUST_CHECK enum status chat_template_open_text(struct chat_template **out, const
                                                const char *bos_token, const char *eos_token,
                                                struct error *err);
 void chat_template_close(struct chat_template *chat_template);
+/* Does it read content given as a list of text parts (found out by showing it one), or strings only? */
+bool chat_template_reads_parts(const struct chat_template *chat_template);
 
 struct chat_render_options {
     const struct json *messages; /* array, required */

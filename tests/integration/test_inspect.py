@@ -39,6 +39,20 @@ def check_plan(plan):
     assert plan["eos"] == [151645, 151643] and plan["impossible"] is None
 
 
+def check_render(millrace, space):
+    """A list of messages or a chat body; parts are joined for a template that takes strings, left to one that reads parts."""
+    source = "{% for m in messages %}{% if m.content is string %}<{{ m.content }}>{% else %}{% for p in m.content %}" \
+             "[{{ p.text }}]{% endfor %}{% endif %}{% endfor %}{{ extra }}{% if add_generation_prompt %}!{% endif %}"
+    parts = [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]
+    (space / "messages.json").write_text(json.dumps(parts))
+    assert inspect(millrace, BUNDLED, "--render", space / "messages.json").startswith("<|im_start|>user\na\nb<|im_end|>")
+    (space / "chat_template.jinja").write_text(source)
+    body = {"messages": parts, "chat_template_kwargs": {"extra": "x"}, "add_generation_prompt": False}
+    (space / "body.json").write_text(json.dumps(body))
+    assert inspect(millrace, space.path, "--render", space / "messages.json") == "[a][b]!"
+    assert inspect(millrace, space.path, "--render", space / "body.json") == "[a][b]x"
+
+
 def main():
     millrace = batch.millrace_argument()
     with Workspace("inspect") as space:
@@ -53,6 +67,8 @@ def main():
         assert inspect(millrace, space.path, code=78).count("\n") == 1
     pieces = json.loads(inspect(millrace, BUNDLED, "--tokenize", "Hello kettle", "--json"))
     assert "".join(piece["text"] for piece in pieces) == "Hello kettle" and len(pieces) < 8, pieces
+    with Workspace("inspect") as space:
+        check_render(millrace, space)
     print("the plan of a Qwen3-0.6B is right")
 
 

@@ -48,11 +48,47 @@ static void content_parts_are_joined(void **state)
     refuse(CHAT, "\"max_tokens\":4", "messages", "needs messages");
 }
 
+/* OpenAI writes the arguments of a call as JSON in a string; templates print objects. */
+static void arguments_become_an_object(void **state)
+{
+    static const char *const arguments[] = {"\"{\\\"a\\\": [1, 2.0, null, true, \\\"x\\\"]}\"",
+                                            "{\"a\":[1,2.0,null,true,\"x\"]}"};
+    struct job *jobs[2];
+    (void)state;
+    const struct chat_template *before = job_fixture.chat_template;
+    struct chat_template *prints_calls;
+    const char source[] = "{% for m in messages %}{% for c in m.tool_calls or [] %}{{ c.function.arguments }}"
+                          "{{ c.function.arguments|tojson }}{% endfor %}{% endfor %}";
+    assert_int_equal(chat_template_open_text(&prints_calls, source, sizeof source - 1, "", "", NULL),
+                     STATUS_OK);
+    job_fixture.chat_template = prints_calls;
+    for (size_t i = 0; i < 2; i++) {
+        char body[512];
+        snprintf(body, sizeof body,
+                 "\"messages\":[{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"function\":{"
+                 "\"name\":\"f\",\"arguments\":%s}}]}]",
+                 arguments[i]);
+        jobs[i] = accept(CHAT, body);
+    }
+    assert_int_equal(jobs[0]->prompts[0].count, jobs[1]->prompts[0].count);
+    assert_memory_equal(jobs[0]->prompts[0].tokens, jobs[1]->prompts[0].tokens,
+                        jobs[0]->prompts[0].count * 4);
+    refuse(CHAT,
+           "\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\","
+           "\"arguments\":\"{a\"}}]}]",
+           "messages", "must be JSON");
+    for (size_t i = 0; i < 2; i++)
+        job_close(jobs[i]);
+    job_fixture.chat_template = before;
+    chat_template_close(prints_calls);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chat_is_rendered_and_capped),
         cmocka_unit_test(content_parts_are_joined),
+        cmocka_unit_test(arguments_become_an_object),
     };
     return cmocka_run_group_tests(tests, job_fixture_open, job_fixture_close);
 }

@@ -13,15 +13,17 @@
 #include "config/config_limits.h"
 #include "worker/cli/cli.h"
 #include "worker/cli/setup.h"
+#include "worker/intake/chat_messages.h"
 
-enum { MAX_FLAGS = 64, MAX_TEXT_BYTES = 16 << 20, MB_SHIFT = 20 };
+enum { MAX_FLAGS = 64, MAX_TEXT_BYTES = 16 << 20, RENDER_ARENA_BYTES = 256 << 20, MB_SHIFT = 20 };
 
 static const char help[] =
     "millrace inspect - look at a model directory\n\n"
     "  millrace inspect MODEL_DIR                       architecture, sizes, memory plan, sampling defaults\n"
     "  millrace inspect MODEL_DIR --json                the same for a machine\n"
     "  millrace inspect MODEL_DIR --tokenize TEXT       token ids and pieces of a text\n"
-    "  millrace inspect MODEL_DIR --render FILE         messages (JSON list) through the chat template\n"
+    "  millrace inspect MODEL_DIR --render FILE         messages (a JSON list, or a chat body) as the model "
+    "sees them\n"
     "  -c FILE, --SECTION.KEY=VALUE                     configuration that the plan follows\n";
 
 struct options {
@@ -72,6 +74,39 @@ static int print_tokens(const struct options *options, struct error *err)
     return status == STATUS_OK ? EXIT_DONE : cli_fail(err);
 }
 
+static bool is_true(const struct json *body, const char *name, bool when_absent)
+{
+    const struct json *value = json_member(body, name);
+    return value ? value->type == JSON_TRUE : when_absent;
+}
+
+static enum status render_messages(const struct json *root, const struct chat_template *chat_template,
+                                   struct bytes *out, struct error *err)
+{
+    const struct json *messages = root->type == JSON_OBJECT ? json_member(root, "messages") : root;
+    const bool continues = is_true(root, "continue_final_message", false);
+    struct arena arena;
+    struct json prepared;
+    if (!messages)
+        return error_set(err, STATUS_INVALID, "the file holds neither a list of messages nor a chat body");
+    arena_init(&arena, RENDER_ARENA_BYTES);
+    enum status status =
+        chat_messages_prepare(&arena, messages, chat_template_reads_parts(chat_template), &prepared, err);
+    const struct chat_render_options options = {.messages = &prepared,
+                                                .tools = json_member(root, "tools"),
+                                                .documents = json_member(root, "documents"),
+                                                .kwargs = json_member(root, "chat_template_kwargs"),
+                                                .add_generation_prompt =
+                                                    is_true(root, "add_generation_prompt", !continues),
+                                                .continue_final_message = continues,
+                                                .now_ms = walltime_ms()};
+    if (status == STATUS_OK)
+        status = chat_template_render(chat_template, &options, out, err);
+    arena_release(&arena);
+    return status;
+}
+
+/* The file holds a list of messages, or the body of a chat job; they are prepared as a job's are. */
 static enum status render_file(const struct options *options, const struct chat_template *chat_template,
                                struct bytes *out, struct error *err)
 {
@@ -83,18 +118,8 @@ static enum status render_file(const struct options *options, const struct chat_
     if (status == STATUS_OK)
         status = json_parse(&document, text, bytes, NULL, err);
     free(text);
-    if (status != STATUS_OK)
-        return status;
-    const struct json *root = json_root(document);
-    const struct json *messages = root->type == JSON_OBJECT ? json_member(root, "messages") : root;
-    struct chat_render_options render = {.messages = messages,
-                                         .tools = json_member(root, "tools"),
-                                         .add_generation_prompt = true,
-                                         .now_ms = walltime_ms()};
-    if (!messages || messages->type != JSON_ARRAY)
-        status = error_set(err, STATUS_INVALID, "%s must hold a list of messages", options->messages);
-    else
-        status = chat_template_render(chat_template, &render, out, err);
+    if (status == STATUS_OK)
+        status = render_messages(json_root(document), chat_template, out, err);
     json_close(document);
     return status;
 }

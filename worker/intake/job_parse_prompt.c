@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/monotime.h"
+#include "worker/intake/chat_messages.h"
 #include "worker/intake/job_parse_internal.h"
 
 enum {
@@ -118,82 +119,17 @@ static enum status completion_prompts(struct job_parse *parse)
 
 /* ---- chat ---- */
 
-/* The text parts of one message, joined by newlines as vLLM does for templates that take strings. */
-static enum status join_parts(struct job_parse *parse, const struct json *parts, struct bytes *out)
+static enum status prepare_messages(struct job_parse *parse, struct json *out)
 {
-    for (size_t i = 0; i < parts->count; i++) {
-        const struct json *part = &parts->as.items[i];
-        const struct json *text = part->type == JSON_STRING ? part : json_member(part, "text");
-        const char *type = json_string_or(json_member(part, "type"), "text");
-        if (strcmp(type, "text") != 0 && strcmp(type, "input_text") != 0)
-            return job_parse_refuse(
-                parse, "messages", "unsupported_parameter",
-                "a content part of type \"%.64s\" is not supported: this worker reads text", type);
-        if (!text || text->type != JSON_STRING)
-            return job_parse_refuse(parse, "messages", "", "a content part needs its text as a string");
-        if (i > 0)
-            bytes_append_char(out, '\n');
-        bytes_append(out, text->as.string, text->count);
-    }
-    return out->failed ? STATUS_NO_MEMORY : STATUS_OK;
-}
-
-static enum status flatten_content(struct job_parse *parse, struct json *content)
-{
-    struct bytes text;
-    bytes_init(&text, (size_t)parse->context->config->limits.max_job_bytes);
-    enum status status = join_parts(parse, content, &text);
-    char *copy = status == STATUS_OK
-                     ? arena_copy(&parse->job->arena, text.data ? text.data : "", text.count_bytes)
-                     : NULL;
-    if (copy) {
-        content->type = JSON_STRING;
-        content->as.string = copy;
-        content->count = text.count_bytes;
-    }
-    bytes_release(&text);
-    return status == STATUS_OK && !copy ? STATUS_NO_MEMORY : status;
-}
-
-/* A copy of the message's members, so that a list content can become a string in it. */
-static enum status normalise_message(struct job_parse *parse, struct json *message)
-{
-    if (message->type != JSON_OBJECT || !json_string_or(json_member(message, "role"), NULL))
-        return job_parse_refuse(parse, "messages", "", "every message must be an object with a role");
-    struct json *members = job_parse_alloc(parse, message->count, sizeof *members);
-    if (!members)
-        return STATUS_NO_MEMORY;
-    memcpy(members, message->as.items, message->count * sizeof *members);
-    message->as.items = members;
-    for (size_t i = 0; i < message->count; i++) {
-        if (strcmp(members[i].key, "content") != 0)
-            continue;
-        if (members[i].type == JSON_ARRAY)
-            return flatten_content(parse, &members[i]);
-        if (members[i].type != JSON_STRING && members[i].type != JSON_NULL)
-            return job_parse_refuse(parse, "messages", "",
-                                    "content must be a string or a list of text parts, got %s",
-                                    json_type_name(members[i].type));
-    }
-    return STATUS_OK;
-}
-
-static enum status normalise_messages(struct job_parse *parse, struct json *out)
-{
-    const struct json *messages = parse->body.messages;
-    if (!messages)
+    struct error err = {0};
+    if (!parse->body.messages)
         return job_parse_refuse(parse, "messages", "", "a chat job needs messages");
-    if (messages->type != JSON_ARRAY || messages->count == 0)
-        return job_parse_refuse(parse, "messages", "", "messages must be a list that is not empty");
-    struct json *items = job_parse_alloc(parse, messages->count, sizeof *items);
-    if (!items)
-        return STATUS_NO_MEMORY;
-    memcpy(items, messages->as.items, messages->count * sizeof *items);
-    *out = *messages;
-    out->as.items = items;
-    enum status status = STATUS_OK;
-    for (size_t i = 0; i < out->count && status == STATUS_OK; i++)
-        status = normalise_message(parse, &items[i]);
+    enum status status =
+        chat_messages_prepare(&parse->job->arena, parse->body.messages,
+                              chat_template_reads_parts(parse->context->chat_template), out, &err);
+    if (status_class_of(status) == STATUS_CLASS_REJECT)
+        return job_parse_refuse(parse, "messages",
+                                status == STATUS_UNSUPPORTED ? "unsupported_parameter" : "", "%s", err.text);
     return status;
 }
 
@@ -256,7 +192,7 @@ static enum status chat_prompt(struct job_parse *parse)
     struct job_prompt *prompt = job_parse_alloc(parse, 1, sizeof *prompt);
     enum status status = prompt ? check_chat(parse) : STATUS_NO_MEMORY;
     if (status == STATUS_OK)
-        status = normalise_messages(parse, &messages);
+        status = prepare_messages(parse, &messages);
     if (status != STATUS_OK)
         return status;
     bytes_init(&text, parse->record->value_bytes * RENDER_FACTOR + RENDER_SLACK_BYTES);
