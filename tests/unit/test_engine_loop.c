@@ -220,6 +220,27 @@ static void what_can_never_run_is_refused(void **state)
     assert_int_equal(loop.tokens[1], 5);
 }
 
+/* Whichever prompt the engine refuses, the job's other prompts cost nothing more. */
+static void a_refused_prompt_ends_the_others(void **state)
+{
+    (void)state;
+    for (size_t bad = 0; bad < 3; bad++) {
+        struct loop loop;
+        struct engine_stats before, after;
+        engine_stats_read(setup->engine, &before);
+        start(&loop);
+        loop.jobs[0] = make_job("\"prompt\":[[300,301],[302],[303]],\"max_tokens\":100,\"ignore_eos\":true");
+        ((int32_t *)(uintptr_t)loop.jobs[0]->prompts[bad].tokens)[0] =
+            INT32_MAX; /* as no parser lets through */
+        send(&loop, ENGINE_COMMAND_JOB, 0, STATUS_OK);
+        drain(&loop);
+        engine_stats_read(setup->engine, &after);
+        assert_int_equal(loop.refused[0], 1);
+        assert_int_equal(loop.finished[0], 0);
+        assert_int_equal(after.generated_tokens, before.generated_tokens);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -228,6 +249,7 @@ int main(void)
         cmocka_unit_test(a_cancelled_job_ends_soon_and_says_why),
         cmocka_unit_test(cancelling_overtakes_jobs_that_wait),
         cmocka_unit_test(what_can_never_run_is_refused),
+        cmocka_unit_test(a_refused_prompt_ends_the_others),
     };
     return cmocka_run_group_tests(tests, open_setup, close_setup);
 }
