@@ -23,7 +23,7 @@ static enum status add_normalized(struct added_tokens *added, const struct norma
                                   struct text_span text, struct error *err)
 {
     struct text_scratch scratch;
-    enum status status = text_scratch_init(&scratch, err);
+    enum status status = text_scratch_init(&scratch, text.bytes, err);
     if (status == STATUS_OK)
         status = normalizer_apply(normalizer, &scratch, &text, err);
     if (status == STATUS_OK && text.bytes)

@@ -445,7 +445,7 @@ static enum status put_first(struct decode_stream *s, const struct decoder *d, i
     struct text_span text;
     struct text_scratch scratch;
     text.text = vocab_text(&d->contents, id, &text.bytes);
-    enum status status = text_scratch_init(&scratch, NULL);
+    enum status status = text_scratch_init(&scratch, text.bytes, NULL);
     if (status == STATUS_OK)
         status = run_ops(d, &scratch, true, &text);
     if (status == STATUS_OK)

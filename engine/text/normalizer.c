@@ -303,7 +303,7 @@ enum status normalizer_apply(const struct normalizer *normalizer, struct text_sc
         bytes_reset(out);
         enum status status = rewrite(step, scratch, span, out);
         if (status == STATUS_OK && out->failed)
-            status = STATUS_NO_MEMORY;
+            status = out->count_bytes < TEXT_SCRATCH_SLACK_BYTES ? STATUS_NO_MEMORY : STATUS_TOO_LARGE;
         if (status != STATUS_OK)
             return error_set(err, status, "the text could not be normalized: %s",
                              status == STATUS_INVALID ? "it takes too many steps" : status_text(status));

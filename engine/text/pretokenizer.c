@@ -324,6 +324,9 @@ static bool begins_with(const struct text_span *span, const char *text, size_t b
 /* Room in the arena, not yet shared by anyone. */
 static enum status take_room(struct text_scratch *scratch, size_t bytes, char **out)
 {
+    if (bytes > scratch->room_bytes)
+        return STATUS_TOO_LARGE;
+    scratch->room_bytes -= bytes;
     *out = arena_alloc(&scratch->arena, bytes);
     return *out ? STATUS_OK : STATUS_NO_MEMORY;
 }
@@ -421,5 +424,7 @@ enum status pretokenizer_run(const struct pretokenizer *p, struct text_scratch *
     if (status == STATUS_INVALID)
         return error_set(err, status,
                          "a regular expression of the tokenizer needs too many steps on this text");
+    if (status == STATUS_TOO_LARGE)
+        return error_set(err, status, "the tokenizer's pre_tokenizer makes this text far too long");
     return status == STATUS_OK ? STATUS_OK : error_set(err, status, "no memory to encode the text");
 }

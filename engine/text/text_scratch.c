@@ -3,12 +3,13 @@
 
 #include <stdlib.h>
 
-enum status text_scratch_init(struct text_scratch *scratch, struct error *err)
+enum status text_scratch_init(struct text_scratch *scratch, size_t text_bytes, struct error *err)
 {
-    *scratch = (struct text_scratch){0};
-    arena_init(&scratch->arena, TEXT_SCRATCH_MAX_BYTES);
-    bytes_init(&scratch->normal[0], TEXT_SCRATCH_MAX_BYTES);
-    bytes_init(&scratch->normal[1], TEXT_SCRATCH_MAX_BYTES);
+    const size_t room_bytes = TEXT_SCRATCH_SLACK_BYTES + TEXT_SCRATCH_FACTOR * text_bytes;
+    *scratch = (struct text_scratch){.room_bytes = room_bytes};
+    arena_init(&scratch->arena, 2 * room_bytes); /* its chunks have ends that stay empty */
+    bytes_init(&scratch->normal[0], room_bytes);
+    bytes_init(&scratch->normal[1], room_bytes);
     return regex_scratch_open(&scratch->regex, err);
 }
 

@@ -10,8 +10,10 @@
 #include "base/bytes.h"
 #include "engine/text/regex.h"
 
-#define TEXT_MAX_BYTES ((size_t)256 << 20)          /* of one text to encode */
-#define TEXT_SCRATCH_MAX_BYTES ((size_t)4096 << 20) /* rewritten text and pieces of one call */
+#define TEXT_MAX_BYTES ((size_t)256 << 20) /* of one text to encode */
+/* Rewritten text of one call, by the bytes of its input: stages that each make it longer multiply. */
+#define TEXT_SCRATCH_FACTOR ((size_t)32)
+#define TEXT_SCRATCH_SLACK_BYTES ((size_t)4 << 20)
 
 struct text_span {
     const char *text; /* in the input, or in the scratch */
@@ -43,6 +45,7 @@ struct unigram_node {
 
 struct text_scratch {
     struct arena arena;
+    size_t room_bytes;      /* what the arena may still hand out */
     struct bytes normal[2]; /* a normalizer reads one and writes the other */
     struct regex_scratch *regex;
     struct span_list segments, pieces, next_pieces;
@@ -54,7 +57,8 @@ struct text_scratch {
     size_t node_capacity;
 };
 
-MUST_CHECK enum status text_scratch_init(struct text_scratch *scratch, struct error *err);
+/* For an input of `text_bytes`. */
+MUST_CHECK enum status text_scratch_init(struct text_scratch *scratch, size_t text_bytes, struct error *err);
 void text_scratch_release(struct text_scratch *scratch);
 /* Empty spans are dropped: no stage keeps them. */
 MUST_CHECK enum status span_list_push(struct span_list *list, struct text_span span);

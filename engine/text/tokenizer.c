@@ -141,7 +141,7 @@ static enum status open_model(struct tokenizer *t, const struct json *model, siz
 static enum status fill_decoder(struct tokenizer *t, struct error *err)
 {
     struct text_scratch scratch;
-    enum status status = text_scratch_init(&scratch, err);
+    enum status status = text_scratch_init(&scratch, 0, err);
     for (int32_t id = 0; id < t->id_end && status == STATUS_OK; id++) {
         struct text_span text;
         text.text = vocab_text(&t->added.contents, id, &text.bytes);
@@ -334,7 +334,7 @@ enum status tokenizer_encode(const struct tokenizer *tokenizer, const char *text
     if (valid < bytes)
         return error_set(err, STATUS_INVALID, "the text is not valid UTF-8 at byte %zu", valid);
     const size_t first = out->count;
-    enum status status = text_scratch_init(&e.scratch, err);
+    enum status status = text_scratch_init(&e.scratch, bytes, err);
     if (status == STATUS_OK && options->add_special_tokens)
         status = push_all(out, around->before, around->before_count);
     if (status == STATUS_OK)
