@@ -18,7 +18,8 @@ from stream_reader import StreamReader, replay  # noqa: E402
 from worker import Worker, create_topics  # noqa: E402
 
 MILLRACE = sys.argv[sys.argv.index("--millrace") + 1]
-COUNT, TOKENS, BATCH = 150, 48, "b1"
+# Tokens enough that what a stalled reader misses fits no socket buffer (the kernel lets one grow to 4 MB).
+COUNT, TOKENS, BATCH = 150, 200, "b1"
 
 
 def send(kafka, prefix):
@@ -118,7 +119,7 @@ def main():
             check_texts(name, reader, results, faults)
         if holes["stalled"] == 0 and repaired["stalled"] == 0:
             faults.append("the stalled reader lost nothing: the test shows nothing")
-        if crowded > 2 * alone + 3:
+        if crowded > 2 * alone + 20:
             faults.append("the worker was slowed: %.1f s alone, %.1f s with bad readers" % (alone, crowded))
         assert worker.process.stop(timeout_s=60) == 0
         print("%d jobs alone %.1f s, beside bad readers %.1f s; holes seen %s; jobs repaired by replay %s" % (
