@@ -14,6 +14,8 @@
 #include "base/monotime.h"
 #include "worker/emit/result_record.h"
 #include "worker/emit/result_txn.h"
+#include "worker/intake/cancellations.h"
+#include "worker/intake/control_reader.h"
 #include "worker/intake/job_source.h"
 #include "worker/intake/offset_ledger.h"
 
@@ -24,7 +26,8 @@ enum {
     MAX_PARTITIONS = METRICS_MAX_PARTITIONS,
     MOST_IN_TXN = 1024,
     TXN_RETRY_MS = 500,
-    LAST_COMMITS = 10
+    LAST_COMMITS = 10,
+    CONTROL_WAIT_MS = 5000 /* for the cancellations of old, before the first job */
 };
 
 struct partition {
@@ -41,7 +44,8 @@ struct flight {      /* one taken job */
     uint64_t handle; /* 0: free */
     struct partition *partition;
     int64_t offset, timestamp_ms, deadline_ms;
-    bool cancelled;
+    struct cancel_names names;
+    bool cancellable, cancelled; /* cancellable: it was given to the engine, `names` is set */
 };
 
 struct intake {
@@ -53,6 +57,8 @@ struct intake {
     size_t flight_capacity, flight_count, max_flights;
     uint64_t next_handle;
     bool paused;
+    struct control_reader *control;
+    struct cancellations *cancellations;
     struct result_txn *txn;                     /* exactly once; NULL: at least once */
     struct finished_result *ready[MOST_IN_TXN]; /* answered in the ledgers, not committed yet */
     size_t ready_count;
@@ -363,16 +369,15 @@ static void refuse(struct intake *intake, struct flight *flight, const struct jo
     answer(intake, flight->handle, record, &result);
 }
 
-static void expire(struct intake *intake, struct flight *flight, const struct job_record *record,
-                   struct job *job)
+/* Answered without having run. */
+static void turn_away(struct intake *intake, struct flight *flight, const struct job_record *record,
+                      const char *code, const char *reason)
 {
     struct job_identity identity;
     struct result result;
     struct error err;
     job_identity_read(&identity, record);
-    CHECK(result_not_executed(&result, &identity, "batch_expired",
-                              "the job's deadline had passed when it was taken", &err) == STATUS_OK);
-    job_close(job);
+    CHECK(result_not_executed(&result, &identity, code, reason, &err) == STATUS_OK);
     answer(intake, flight->handle, record, &result);
 }
 
@@ -382,7 +387,43 @@ static void start_job(struct intake *intake, struct flight *flight, struct job *
     CHECK(command != NULL);
     *command = (struct engine_command){.type = ENGINE_COMMAND_JOB, .job = job, .job_handle = flight->handle};
     flight->deadline_ms = job->deadline_ms;
+    flight->cancellable = true;
     CHECK(channel_send(intake->shared->commands, command, -1));
+}
+
+/* A job that parsed: to the engine, or answered at once because it is too late for it. */
+static void take_job(struct intake *intake, struct flight *flight, const struct job_record *record,
+                     struct job *job)
+{
+    flight->names =
+        (struct cancel_names){cancel_key(job->batch_id, NULL), cancel_key(job->batch_id, job->custom_id),
+                              cancel_key_of_id(job->custom_id, strlen(job->custom_id))};
+    bool expired = job->deadline_ms > 0 && job->deadline_ms <= walltime_ms();
+    bool cancelled = cancellations_cover(intake->cancellations, &flight->names, record->timestamp_ms);
+    if (!expired && !cancelled) {
+        start_job(intake, flight, job);
+        return;
+    }
+    job_close(job);
+    if (cancelled)
+        turn_away(intake, flight, record, "batch_cancelled", "the job was cancelled before it ran");
+    else
+        turn_away(intake, flight, record, "batch_expired", "the job's deadline had passed when it was taken");
+}
+
+/* kafka.tombstones: cancel. What it names was enqueued before it in this partition, so it runs or is done. */
+static void take_tombstone(struct intake *intake, const struct partition *partition,
+                           const struct job_record *record)
+{
+    if (strcmp(intake->shared->config->kafka.tombstones, "cancel") != 0 || !record->key)
+        return;
+    struct cancel_key key = cancel_key_of_id(record->key, record->key_bytes);
+    for (size_t i = 0; i < intake->flight_capacity; i++) {
+        struct flight *flight = &intake->flights[i];
+        if (flight->handle && flight->partition == partition && flight->cancellable && !flight->cancelled &&
+            memcmp(&flight->names.id, &key, sizeof key) == 0)
+            cancel(intake, flight, STATUS_CANCELLED);
+    }
 }
 
 static void take_record(struct intake *intake, const struct job_record *record)
@@ -396,8 +437,8 @@ static void take_record(struct intake *intake, const struct job_record *record)
         return;
     }
     intake->shared->metrics->jobs_consumed++;
-    if (!record
-             ->value) { /* a tombstone says nothing about a job that is running (kafka.tombstones: ignore) */
+    if (!record->value) {
+        take_tombstone(intake, partition, record);
         offset_ledger_answer(partition->ledger, record->offset);
         partition->dirty = true;
         return;
@@ -407,10 +448,8 @@ static void take_record(struct intake *intake, const struct job_record *record)
     CHECK(status != STATUS_NO_MEMORY); /* restart: the record is not committed and comes again */
     if (status != STATUS_OK)
         refuse(intake, flight, record, &fault);
-    else if (job->deadline_ms > 0 && job->deadline_ms <= walltime_ms())
-        expire(intake, flight, record, job);
     else
-        start_job(intake, flight, job);
+        take_job(intake, flight, record, job);
 }
 
 /* ---- the loop ---- */
@@ -455,6 +494,18 @@ static void check_deadlines(struct intake *intake, int64_t now_ms)
     }
 }
 
+static void check_cancellations(struct intake *intake)
+{
+    if (!control_reader_poll(intake->control, intake->cancellations, 0))
+        return;
+    for (size_t i = 0; i < intake->flight_capacity; i++) {
+        struct flight *flight = &intake->flights[i];
+        if (flight->handle && flight->cancellable && !flight->cancelled &&
+            cancellations_cover(intake->cancellations, &flight->names, flight->timestamp_ms))
+            cancel(intake, flight, STATUS_CANCELLED);
+    }
+}
+
 static void measure(struct intake *intake)
 {
     for (int i = 0; i < MAX_PARTITIONS; i++) {
@@ -486,6 +537,7 @@ static void tick(struct intake *intake)
         return;
     intake->next_tick_ms = now_ms + TICK_MS;
     check_deadlines(intake, walltime_ms());
+    check_cancellations(intake);
     measure(intake);
 }
 
@@ -520,6 +572,7 @@ static void *run(void *context)
 {
     struct intake *intake = context;
     struct pipeline_shared *shared = intake->shared;
+    control_reader_poll(intake->control, intake->cancellations, CONTROL_WAIT_MS);
     while (!shared->draining || intake->flight_count > 0) {
         struct job_record record;
         struct error err;
@@ -542,6 +595,7 @@ static void *run(void *context)
     result_txn_close(intake->txn);
     drop_ready(intake, false);
     job_source_close(intake->source);
+    control_reader_close(intake->control);
     return NULL;
 }
 
@@ -558,6 +612,10 @@ enum status intake_start(struct intake **out, struct pipeline_shared *shared, st
     struct job_source_callbacks callbacks = {take_assigned, take_revoked, take_commit_failed, intake};
     enum status status =
         intake->flights ? STATUS_OK : error_set(err, STATUS_NO_MEMORY, "no memory for the intake stage");
+    if (status == STATUS_OK)
+        status = cancellations_open(&intake->cancellations, err);
+    if (status == STATUS_OK)
+        status = control_reader_open(&intake->control, shared->config, err);
     if (status == STATUS_OK && shared->finished)
         status = result_txn_open(&intake->txn, shared->config, shared->worker_id, err);
     if (status == STATUS_OK)
@@ -568,6 +626,8 @@ enum status intake_start(struct intake **out, struct pipeline_shared *shared, st
     }
     if (status != STATUS_OK) {
         result_txn_close(intake->txn);
+        control_reader_close(intake->control);
+        cancellations_close(intake->cancellations);
         free(intake->flights);
         free(intake);
         return status;
@@ -583,6 +643,7 @@ void intake_join(struct intake *intake)
     pthread_join(intake->thread, NULL);
     for (int i = 0; i < MAX_PARTITIONS; i++)
         offset_ledger_close(intake->partitions[i].ledger);
+    cancellations_close(intake->cancellations);
     free(intake->flights);
     free(intake);
 }
