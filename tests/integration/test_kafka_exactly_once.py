@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Exactly once under fire, on a real Kafka: workers killed with SIGKILL, the broker killed and restarted, a bad line
-now and then. Under read_committed every job has exactly one result, with the digest of an undisturbed run.
+now and then, Redis behind the KV tier killed and restarted, a stream reader that never reads. Under read_committed every job has exactly one result, with the digest of an undisturbed run.
 
 usage: test_kafka_exactly_once.py --millrace PATH [--jobs 1000] [--seed 1] [--workers 3] [--broker-kills 1]
+       [--redis-kills 1]
 """
 import argparse
 import collections
@@ -19,17 +20,20 @@ from kafka_broker import KafkaBroker  # noqa: E402
 from kafka_wire import KafkaError, TopicReader  # noqa: E402
 from models import any_model  # noqa: E402
 from process import Workspace  # noqa: E402
+from redis_process import Redis  # noqa: E402
+from stream_reader import StreamReader  # noqa: E402
 from worker import Worker, create_topics  # noqa: E402
 
 
 def make_jobs(count, seed):
-    """Mostly short jobs, one line in twenty broken (it is answered too)."""
+    """Mostly short jobs over a few long prefixes, one line in twenty broken (it is answered too)."""
     rng = random.Random(seed)
     jobs = []
     for i in range(count):
         job = good(i)
         line = json.loads(job.value)
         line["body"]["max_tokens"] = rng.randint(2, 40)
+        line["body"]["prompt"] = "Customer %d bought: " % (i % 8) + "kettle, mug, tea towel, " * 12 + line["body"]["prompt"]
         if i % 20 == 7:
             line["body"]["temperature"] = 7
         jobs.append((job.custom_id, json.dumps(line).encode()))
@@ -54,79 +58,131 @@ def content(response):
     return 200, json.dumps([body["choices"], usage], sort_keys=True)
 
 
-def disturb(rng, workers, broker, state):
-    """One kill: a worker (restarted at once) or, rarely, the broker."""
-    if state["broker_kills"] > 0 and rng.random() < 0.2:
-        state["broker_kills"] -= 1
-        broker.kill()
-        broker.start()
-        state["log"].append("broker")
-        return
-    worker = rng.choice(workers)
-    worker.process.kill()
-    worker.start()
-    state["log"].append(worker.name)
+class Results:
+    """Everything committed on the results topic; goes on where it was when the broker comes back."""
+
+    def __init__(self, broker):
+        self.broker, self.next, self.found = broker, None, collections.defaultdict(list)
+
+    def read(self, limit_s=20):
+        with self.broker.connect() as kafka:
+            reader = TopicReader(kafka, "millrace.results")
+            reader.next = self.next or reader.next
+            end, quiet = time.monotonic() + limit_s, 0
+            while time.monotonic() < end and quiet < 2:
+                records = reader.poll()
+                quiet = 0 if records else quiet + 1
+                for record in records:
+                    line = json.loads(record.value)
+                    self.found[line["custom_id"]].append(line["response"])
+                self.next = reader.next
+        return len(self.found)
 
 
-def read_results(broker, results, limit_s):
-    """Adds what is committed now; {custom_id: [response, …]}"""
+class Chaos:
+    """One broken thing at a time, every few seconds; each is mended at once, or with the next blow."""
+
+    def __init__(self, arguments, workers, broker, redis):
+        self.rng, self.workers, self.broker, self.redis = random.Random(arguments.seed), workers, broker, redis
+        self.rare = ["broker"] * arguments.broker_kills + ["redis"] * arguments.redis_kills
+        self.rng.shuffle(self.rare)
+        self.log, self.redis_down = [], False
+        self.next_at = time.monotonic() + 2
+
+    def strike(self):
+        if time.monotonic() < self.next_at:
+            return
+        if self.redis_down:
+            self.redis.start()
+            self.redis_down = False
+        what = self.rare.pop() if self.rare and len(self.log) % 2 else "worker"
+        if what == "broker":
+            self.broker.kill()
+            self.broker.start()
+        elif what == "redis":
+            self.redis.process.kill()
+            self.redis_down = True
+        else:
+            worker = self.rng.choice(self.workers)
+            what = worker.name
+            worker.process.kill()
+            worker.start()
+        self.log.append(what)
+        self.next_at = time.monotonic() + self.rng.uniform(2, 5)
+
+    def more_to_come(self):
+        return bool(self.rare)
+
+
+def check_offsets(broker):
+    """Nothing is left: the group's offsets are at the log's end."""
     with broker.connect() as kafka:
-        reader = TopicReader(kafka, "millrace.results")
-        end = time.monotonic() + limit_s
-        seen = 0
-        results.clear()
-        quiet = 0
-        while time.monotonic() < end and quiet < 5:
-            records = reader.poll()
-            quiet = 0 if records else quiet + 1
-            for record in records:
-                line = json.loads(record.value)
-                results[line["custom_id"]].append(line["response"])
-                seen += 1
-        return seen
+        for partition in range(6):
+            committed = kafka.committed_offset("millrace", "millrace.jobs", partition)
+            end = kafka.offset("millrace.jobs", partition)
+            assert committed == end, "partition %d: committed %s of %d" % (partition, committed, end)
 
 
-def run(arguments, space, broker):
-    rng = random.Random(arguments.seed)
-    model = any_model()
-    jobs = make_jobs(arguments.jobs, arguments.seed)
-    expected = reference(space, arguments.millrace, model, jobs)
-    assert len(expected) == len(jobs), "the reference run answered %d of %d jobs" % (len(expected), len(jobs))
+def start_workers(arguments, space, broker, redis, model):
+    sections = {"kafka": {"delivery": "exactly-once", "session_timeout_ms": 6000}, "limits": {"max_inflight_jobs": 24},
+                "stream": {"high_water_mark": 1000}}
+    if redis:
+        sections["kvtier"] = {"enabled": True, "address": "unix://%s" % redis.path}
+    return [Worker(space, arguments.millrace, "w%d" % i, broker.address, model, **sections).start()
+            for i in range(arguments.workers)]
+
+
+def produce(broker, jobs):
     with broker.connect() as kafka:
         create_topics(kafka)
         for partition in range(6):
-            records = [(name.encode(), value, []) for i, (name, value) in enumerate(jobs) if i % 6 == partition]
-            kafka.produce("millrace.jobs", partition, records)
-    workers = [Worker(space, arguments.millrace, "w%d" % i, broker.address, model, kafka={
-        "delivery": "exactly-once", "session_timeout_ms": 6000}, limits={"max_inflight_jobs": 24}).start()
-        for i in range(arguments.workers)]
-    state = {"broker_kills": arguments.broker_kills, "log": []}
-    results = collections.defaultdict(list)
-    began = time.monotonic()
-    next_kill = began + 3
-    while time.monotonic() - began < arguments.limit_s:
-        time.sleep(0.5)
-        try:
-            read_results(broker, results, 20)
-        except (KafkaError, OSError):
-            continue
-        if len(results) == len(jobs):
-            break
-        if time.monotonic() >= next_kill and len(results) < len(jobs) * 0.9:
-            disturb(rng, workers, broker, state)
-            next_kill = time.monotonic() + rng.uniform(3, 8)
-    took = time.monotonic() - began
-    for worker in workers:
-        worker.process.stop()
-    read_results(broker, results, 30)
+            mine = [(name.encode(), value, [("millrace-stream", b"1")]) for i, (name, value) in enumerate(jobs)
+                    if i % 6 == partition]
+            for first in range(0, len(mine), 500):
+                kafka.produce("millrace.jobs", partition, mine[first:first + 500])
+
+
+def check_results(jobs, results, expected):
     missing = [name for name, _ in jobs if not results[name]]
     doubled = [name for name, _ in jobs if len(results[name]) > 1]
     assert not missing, "%d jobs without a result, for example %s" % (len(missing), missing[:5])
     assert not doubled, "%d jobs with more than one result, for example %s" % (len(doubled), doubled[:5])
     for name, _ in jobs:
         assert content(results[name][0]) == content(expected[name]), "%s differs from the undisturbed run" % name
-    print("%d jobs, seed %d: each answered once, all equal to the undisturbed run; kills: %s; %.0f s" %
-          (len(jobs), arguments.seed, " ".join(state["log"]) or "none", took))
+
+
+def run(arguments, space, broker):
+    model = any_model()
+    jobs = make_jobs(arguments.jobs, arguments.seed)
+    expected = reference(space, arguments.millrace, model, jobs)
+    assert len(expected) == len(jobs), "the reference run answered %d of %d jobs" % (len(expected), len(jobs))
+    produce(broker, jobs)
+    redis = Redis(space).start() if arguments.redis_kills else None
+    workers = start_workers(arguments, space, broker, redis, model)
+    workers[0].wait_ready()
+    stalled = StreamReader(workers[0].stream, receive_bytes=4096)  # subscribes and never reads
+    chaos, results = Chaos(arguments, workers, broker, redis), Results(broker)
+    began = time.monotonic()
+    while time.monotonic() - began < arguments.limit_s:
+        time.sleep(0.3)
+        try:
+            if results.read() == len(jobs):
+                break
+        except (KafkaError, OSError):
+            continue
+        if len(results.found) < len(jobs) * 0.95 or chaos.more_to_come():
+            chaos.strike()
+    took = time.monotonic() - began
+    for worker in workers:
+        worker.process.stop(timeout_s=60)
+    stalled.close()
+    time.sleep(0.5)
+    results.read(30)
+    check_results(jobs, results.found, expected)
+    check_offsets(broker)
+    print("%d jobs, seed %d: each answered once, all equal to the undisturbed run, offsets at the end; killed: %s; %.0f s" %
+          (len(jobs), arguments.seed, ", ".join("%s %d" % pair for pair in sorted(collections.Counter(chaos.log).items())) or
+           "none", took))
 
 
 def main():
@@ -136,6 +192,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--broker-kills", type=int, default=1)
+    parser.add_argument("--redis-kills", type=int, default=1)
     parser.add_argument("--limit-s", type=int, default=240)
     arguments = parser.parse_args()
     with Workspace("exactly-once") as space, KafkaBroker(space / "kafka") as broker:

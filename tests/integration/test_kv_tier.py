@@ -5,7 +5,6 @@ answers; killed, stopped or emptied, Redis costs time at most, never an answer."
 import argparse
 import json
 import pathlib
-import shutil
 import signal
 import sys
 import time
@@ -13,25 +12,11 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 from jobs import line  # noqa: E402
 from models import any_model  # noqa: E402
-from process import SKIP, Workspace, free_port, wait_until  # noqa: E402
+from process import Workspace, free_port, wait_until  # noqa: E402
+from redis_process import Redis  # noqa: E402
 from worker import Worker  # noqa: E402
 
 PREFIX = "Bought: kettle, mug, loose-leaf tea, tea towel, wooden spoon, chopping board, bread knife. " * 6
-
-
-class Redis:
-    def __init__(self, space, memory="200mb"):
-        self.space, self.memory = space, memory
-        self.path = space / "redis.sock"
-        self.process = None
-
-    def start(self):
-        self.path.unlink(missing_ok=True)
-        self.process = self.space.start(
-            ["redis-server", "--port", "0", "--unixsocket", self.path, "--save", "", "--maxmemory", self.memory,
-             "--maxmemory-policy", "allkeys-lru"], "redis")
-        wait_until("redis-server to listen", self.path.exists, 20)
-        return self
 
 
 class Bench:
@@ -117,8 +102,6 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--millrace", required=True)
     binary = parser.parse_args().millrace
-    if not shutil.which("redis-server"):
-        SKIP("no redis-server")
     with Workspace("kv-tier") as space:
         redis = Redis(space).start()
         bench = Bench(space, binary, redis)

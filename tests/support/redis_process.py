@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real redis-server on a unix socket, for tests that may kill, stop and empty it."""
+import shutil
+
+from process import SKIP, wait_until
+
+
+class Redis:
+    def __init__(self, space, memory="200mb"):
+        if not shutil.which("redis-server"):
+            SKIP("no redis-server")
+        self.space, self.memory = space, memory
+        self.path = space / "redis.sock"
+        self.process = None
+
+    def start(self):
+        self.path.unlink(missing_ok=True)
+        self.process = self.space.start(
+            ["redis-server", "--port", "0", "--unixsocket", self.path, "--save", "", "--maxmemory", self.memory,
+             "--maxmemory-policy", "allkeys-lru"], "redis")
+        wait_until("redis-server to listen", self.path.exists, 20)
+        return self
