@@ -36,7 +36,7 @@
     X(kafka, status_topic, STRING, "millrace.status", 0, 0, "progress, compacted (this version writes none)")                             \
     X(kafka, control_topic, STRING, "millrace.control", 0, 0, "cancellations, read by every worker; empty: none")                             \
     X(kafka, reply_topics, STRINGS, "", 0, 0, "topics that millrace-reply-topic may name")                     \
-    X(kafka, delivery, ENUM, "at-least-once", "at-least-once|exactly-once", 0, "delivery guarantee")           \
+    X(kafka, delivery, ENUM, "exactly-once", "at-least-once|exactly-once", 0, "delivery guarantee; the embedded broker has only at-least-once")\
     X(kafka, tombstones, ENUM, "ignore", "ignore|cancel", 0, "a null value on a job topic; cancel: it ends the running job whose custom_id is its key")                    \
     X(kafka, session_timeout_ms, INT, 6000, 1000, 300000, "how soon a dead worker's partitions move")          \
     X(kafka, max_poll_interval_ms, INT, 300000, 10000, 86400000, "librdkafka's limit between polls")           \

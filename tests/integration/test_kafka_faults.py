@@ -34,7 +34,8 @@ def main():
     with Workspace("faults") as space, KafkaBroker(space / "kafka") as broker:
         with broker.connect() as kafka:
             create_topics(kafka, **{"millrace.jobs": PARTITIONS})
-            a, b = (Worker(space, MILLRACE, name, broker.address, any_model()).start() for name in ("a", "b"))
+            a, b = (Worker(space, MILLRACE, name, broker.address, any_model(), kafka={"delivery": "at-least-once"}).start()
+                    for name in ("a", "b"))
             a.wait_ready()
             b.wait_ready()
             wait_until("a group of two", lambda: kafka.group("millrace") == ("Stable", 2), 30)

@@ -32,7 +32,7 @@ class Bench:
     def worker(self, name, **kvtier):
         tier = {"enabled": True, "address": "unix://%s" % self.redis.path, **kvtier}
         return Worker(self.space, self.binary, name, self.address, self.model, kvtier=tier,
-                      kafka={"session_timeout_ms": 3000}).start().wait_ready()
+                      kafka={"session_timeout_ms": 3000, "delivery": "at-least-once"}).start().wait_ready()
 
     def run(self, name, count, limit_s=120):
         """{suffix of custom_id: (choices, usage)} of a fresh batch of the same jobs."""
