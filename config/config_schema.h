@@ -33,7 +33,7 @@
     X(kafka, topics, TOPICS, "millrace.jobs", 0, 0, "job topics with weights")                                 \
     X(kafka, results_topic, STRING, "millrace.results", 0, 0, "where results go")                              \
     X(kafka, dlt_topic, STRING, "millrace.jobs-dlt", 0, 0, "dead letters (created by topics --create; this version writes none)")                                     \
-    X(kafka, status_topic, STRING, "millrace.status", 0, 0, "progress, compacted (this version writes none)")                             \
+    X(kafka, status_topic, STRING, "millrace.status", 0, 0, "totals of batches, compacted; written by submit")                             \
     X(kafka, control_topic, STRING, "millrace.control", 0, 0, "cancellations, read by every worker; empty: none")                             \
     X(kafka, reply_topics, STRINGS, "", 0, 0, "topics that millrace-reply-topic may name")                     \
     X(kafka, delivery, ENUM, "exactly-once", "at-least-once|exactly-once", 0, "delivery guarantee; the embedded broker has only at-least-once")\

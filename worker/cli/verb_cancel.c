@@ -5,12 +5,11 @@
 
 #include "base/bytes.h"
 #include "base/json.h"
-#include "base/monotime.h"
 #include "worker/cli/cli.h"
 #include "worker/cli/options.h"
-#include "worker/emit/result_sink.h"
+#include "worker/cli/send_one.h"
 
-enum { BROKER_WAIT_MS = 15000, MAX_BYTES = 4096 };
+enum { MAX_BYTES = 4096 };
 
 static const char help[] =
     "millrace cancel - stop a batch, or one job of it\n\n"
@@ -23,20 +22,6 @@ struct cancel_options {
     struct options common;
     const char *batch_id, *custom_id;
 };
-
-struct sent {
-    bool done;
-    struct error error; /* status OK: stored */
-};
-
-static void acked(void *context, void *tag, const struct error *error)
-{
-    struct sent *sent = context;
-    (void)tag;
-    sent->done = true;
-    if (error)
-        sent->error = *error;
-}
 
 static void write_record(const struct cancel_options *options, struct bytes *key, struct bytes *value)
 {
@@ -52,40 +37,15 @@ static void write_record(const struct cancel_options *options, struct bytes *key
     bytes_append_char(value, '}');
 }
 
-static enum status send(const struct config *config, const struct bytes *key, const struct bytes *value,
-                        struct error *err)
-{
-    struct result_sink *sink;
-    struct sent sent = {0};
-    char cluster_id[64];
-    enum status status = result_sink_open(&sink, config, acked, &sent, err);
-    if (status != STATUS_OK)
-        return status;
-    const struct sink_record record = {.topic = config->kafka.control_topic,
-                                       .key = key->data,
-                                       .key_bytes = key->count_bytes,
-                                       .value = value->data,
-                                       .value_bytes = value->count_bytes};
-    status = result_sink_check(sink, BROKER_WAIT_MS, cluster_id, sizeof cluster_id, err);
-    if (status == STATUS_OK)
-        status = result_sink_send(sink, &record, err);
-    if (status == STATUS_OK && (!result_sink_flush(sink, BROKER_WAIT_MS) || !sent.done))
-        status = error_set(err, STATUS_UNAVAILABLE, "the broker did not take the cancellation in %d s",
-                           BROKER_WAIT_MS / 1000);
-    else if (status == STATUS_OK && sent.error.status != STATUS_OK)
-        status = error_set(err, sent.error.status, "the cancellation was not stored: %s", sent.error.text);
-    result_sink_close(sink);
-    return status;
-}
-
 static enum status run(const struct cancel_options *options, const struct config *config, struct error *err)
 {
     struct bytes key, value;
     bytes_init(&key, MAX_BYTES);
     bytes_init(&value, MAX_BYTES);
     write_record(options, &key, &value);
-    enum status status = key.failed || value.failed ? error_set(err, STATUS_USAGE, "the name is too long")
-                                                    : send(config, &key, &value, err);
+    enum status status = key.failed || value.failed
+                             ? error_set(err, STATUS_USAGE, "the name is too long")
+                             : send_one(config, config->kafka.control_topic, &key, &value, err);
     if (status == STATUS_OK)
         printf("cancelled %s%s%s: what was submitted until now and has no answer yet\n",
                options->custom_id ? options->custom_id : "batch ", options->custom_id ? " of " : "",

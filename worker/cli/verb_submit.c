@@ -7,11 +7,13 @@
 
 #include "base/monotime.h"
 #include "base/sha256.h"
+#include "worker/cli/batch_status.h"
 #include "worker/cli/cli.h"
 #include "worker/cli/line_reader.h"
 #include "worker/cli/options.h"
 #include "worker/cli/progress.h"
 #include "worker/cli/result_follow.h"
+#include "worker/cli/send_one.h"
 #include "worker/cli/submit_check.h"
 #include "worker/cli/submit_state.h"
 #include "worker/emit/result_sink.h"
@@ -24,7 +26,9 @@ enum {
     MOCK_BACKLOG_JOBS = 100000,
     PACE_EVERY_BYTES = 1 << 20,
     PACE_WAIT_MS = 200,
-    MOST_LINE_BYTES = 64 << 20
+    MOST_LINE_BYTES = 64 << 20,
+    STATUS_TOPIC_WAIT_MS = 1000,
+    MOST_NAME_BYTES = 8192
 };
 
 static const char help[] =
@@ -359,6 +363,26 @@ static void name_batch(struct submit *submit)
     snprintf(submit->state.path, sizeof submit->state.path, "%s.submit", input);
 }
 
+/* How many jobs the batch has, for `millrace status`. Without a status topic the jobs go all the same. */
+static void tell_total(struct submit *submit)
+{
+    struct topic_reader *reader;
+    struct bytes key, value;
+    const char *topic = submit->config->kafka.status_topic;
+    if (topic_reader_open(&reader, submit->config, topic, NULL, STATUS_TOPIC_WAIT_MS, NULL) != STATUS_OK)
+        return;
+    topic_reader_close(reader);
+    bytes_init(&key, MOST_NAME_BYTES);
+    bytes_init(&value, MOST_NAME_BYTES);
+    bytes_append(&key, submit->state.batch_id, strlen(submit->state.batch_id));
+    batch_status_write_total(submit->state.batch_id, (int64_t)submit->lines, walltime_ms(), &value);
+    struct error err;
+    if (send_one(submit->config, topic, &key, &value, &err) != STATUS_OK)
+        fprintf(stderr, "submit   `millrace status` will not know the total: %s\n", err.text);
+    bytes_release(&key);
+    bytes_release(&value);
+}
+
 static enum status send_and_wait(struct submit *submit, int *exit_code)
 {
     struct result_follow follow;
@@ -373,8 +397,10 @@ static enum status send_and_wait(struct submit *submit, int *exit_code)
         status = result_sink_open(&submit->sink, submit->config, take_acked, submit, submit->err);
     if (status == STATUS_OK && submit->state.complete)
         fprintf(stderr, "submit   everything was stored by an earlier run; --again submits it anew\n");
-    else if (status == STATUS_OK)
+    else if (status == STATUS_OK) {
+        tell_total(submit);
         status = send_file(submit);
+    }
     if (status == STATUS_OK && !submit->state.complete) {
         submit->state.complete = true;
         status = submit_state_save(&submit->state, submit->err);
