@@ -3,88 +3,101 @@
 // --print-config, the environment names (MILLRACE_<SECTION>_<KEY>) and docs/CONFIGURATION.md.
 //   X(section, key, TYPE, default, min, max, help)
 // TYPE: STRING · ENUM (min is the list "a|b") · INT (int64_t) · NUMBER (double) · BOOL · STRINGS (list) ·
-//       SECRET (string, never printed, also <ENV>_FILE) · TOPICS (list of {name, weight}) · MAP (object of strings)
+//       SECRET (string, never printed, also <ENV>_FILE) · TOPICS (list of {name, weight}) · MAP (object of
+//       strings)
 #ifndef CONFIG_CONFIG_SCHEMA_H
 #define CONFIG_CONFIG_SCHEMA_H
 
-#define CONFIG_MODEL(X)                                                                                        \
-    X(model, path, STRING, "", 0, 0, "Hugging Face model directory")                                           \
-    X(model, served_model_names, STRINGS, "", 0, 0, "names a job may call the model by; empty: the directory's name") \
-    X(model, unknown_model, ENUM, "reject", "reject|accept", 0, "a job that names another model: 404, or run it anyway") \
-    X(model, weight_format, ENUM, "auto", "auto|f32|bf16|int8|int4", 0, "format the weights are packed to")     \
-    X(model, kv_format, ENUM, "auto", "auto|f32|bf16", 0, "format of the KV cache")                             \
+#define CONFIG_MODEL(X)                                                                                     \
+    X(model, path, STRING, "", 0, 0, "Hugging Face model directory")                                        \
+    X(model, served_model_names, STRINGS, "", 0, 0,                                                         \
+      "names a job may call the model by; empty: the directory's name")                                     \
+    X(model, unknown_model, ENUM, "reject", "reject|accept", 0,                                             \
+      "a job that names another model: 404, or run it anyway")                                              \
+    X(model, weight_format, ENUM, "auto", "auto|f32|bf16|int8|int4", 0, "format the weights are packed to") \
+    X(model, kv_format, ENUM, "auto", "auto|f32|bf16", 0, "format of the KV cache")                         \
     X(model, kernels, ENUM, "auto", "auto|generic|openblas|avx2|avx512|amx", 0, "kernel set")
 
-#define CONFIG_ENGINE(X)                                                                                       \
-    X(engine, threads, INT, 0, 0, 1024, "kernel threads; 0: what the cgroup allows")                           \
-    X(engine, kv_memory_mb, INT, 0, 0, 16777216, "memory of the KV pool; 0: a quarter of what the cgroup leaves, 4096 at most") \
-    X(engine, block_tokens, INT, 16, 16, 256, "tokens per KV block, a multiple of 16")                         \
-    X(engine, max_sequences, INT, 64, 1, 4096, "sequences running at once")                                    \
-    X(engine, max_batch_tokens, INT, 512, 16, 65536, "rows of one step")                                       \
-    X(engine, max_chunk_tokens, INT, 256, 1, 65536, "prefill rows of one sequence per step")                   \
-    X(engine, max_waiting, INT, 1024, 1, 1000000, "requests waiting in the engine")                            \
-    X(engine, max_context_tokens, INT, 0, 0, 16777216, "longest sequence; 0: the model's")                     \
-    X(engine, prefix_cache, BOOL, true, 0, 0, "reuse KV blocks of equal prefixes")                             \
+#define CONFIG_ENGINE(X)                                                                     \
+    X(engine, threads, INT, 0, 0, 1024, "kernel threads; 0: what the cgroup allows")         \
+    X(engine, kv_memory_mb, INT, 0, 0, 16777216,                                             \
+      "memory of the KV pool; 0: a quarter of what the cgroup leaves, 4096 at most")         \
+    X(engine, block_tokens, INT, 16, 16, 256, "tokens per KV block, a multiple of 16")       \
+    X(engine, max_sequences, INT, 64, 1, 4096, "sequences running at once")                  \
+    X(engine, max_batch_tokens, INT, 512, 16, 65536, "rows of one step")                     \
+    X(engine, max_chunk_tokens, INT, 256, 1, 65536, "prefill rows of one sequence per step") \
+    X(engine, max_waiting, INT, 1024, 1, 1000000, "requests waiting in the engine")          \
+    X(engine, max_context_tokens, INT, 0, 0, 16777216, "longest sequence; 0: the model's")   \
+    X(engine, prefix_cache, BOOL, true, 0, 0, "reuse KV blocks of equal prefixes")           \
     X(engine, require_fingerprint, STRING, "", 0, 0, "refuse to start with another system fingerprint")
 
-#define CONFIG_KAFKA(X)                                                                                        \
-    X(kafka, bootstrap_servers, STRING, "127.0.0.1:19092", 0, 0, "brokers, host:port with commas")             \
-    X(kafka, group_id, STRING, "millrace", 0, 0, "consumer group of the workers")                              \
-    X(kafka, topics, TOPICS, "millrace.jobs", 0, 0, "job topics with weights")                                 \
-    X(kafka, results_topic, STRING, "millrace.results", 0, 0, "where results go")                              \
-    X(kafka, dlt_topic, STRING, "millrace.jobs-dlt", 0, 0, "dead letters (created by topics --create; this version writes none)")                                     \
-    X(kafka, status_topic, STRING, "millrace.status", 0, 0, "totals of batches, compacted; written by submit")                             \
-    X(kafka, control_topic, STRING, "millrace.control", 0, 0, "cancellations, read by every worker; empty: none")                             \
-    X(kafka, reply_topics, STRINGS, "", 0, 0, "topics that millrace-reply-topic may name")                     \
-    X(kafka, delivery, ENUM, "exactly-once", "at-least-once|exactly-once", 0, "delivery guarantee; the embedded broker has only at-least-once")\
-    X(kafka, tombstones, ENUM, "ignore", "ignore|cancel", 0, "a null value on a job topic; cancel: it ends the running job whose custom_id is its key")                    \
-    X(kafka, session_timeout_ms, INT, 6000, 1000, 300000, "how soon a dead worker's partitions move")          \
-    X(kafka, max_poll_interval_ms, INT, 300000, 10000, 86400000, "librdkafka's limit between polls")           \
+#define CONFIG_KAFKA(X)                                                                                      \
+    X(kafka, bootstrap_servers, STRING, "127.0.0.1:19092", 0, 0, "brokers, host:port with commas")           \
+    X(kafka, group_id, STRING, "millrace", 0, 0, "consumer group of the workers")                            \
+    X(kafka, topics, TOPICS, "millrace.jobs", 0, 0, "job topics with weights")                               \
+    X(kafka, results_topic, STRING, "millrace.results", 0, 0, "where results go")                            \
+    X(kafka, dlt_topic, STRING, "millrace.jobs-dlt", 0, 0,                                                   \
+      "jobs that ended limits.max_attempts workers, with error headers; empty: only their answers are kept") \
+    X(kafka, status_topic, STRING, "millrace.status", 0, 0,                                                  \
+      "totals of batches, compacted; written by submit")                                                     \
+    X(kafka, control_topic, STRING, "millrace.control", 0, 0,                                                \
+      "cancellations, read by every worker; empty: none")                                                    \
+    X(kafka, reply_topics, STRINGS, "", 0, 0, "topics that millrace-reply-topic may name")                   \
+    X(kafka, delivery, ENUM, "exactly-once", "at-least-once|exactly-once", 0,                                \
+      "delivery guarantee; the embedded broker has only at-least-once")                                      \
+    X(kafka, tombstones, ENUM, "ignore", "ignore|cancel", 0,                                                 \
+      "a null value on a job topic; cancel: it ends the running job whose custom_id is its key")             \
+    X(kafka, session_timeout_ms, INT, 6000, 1000, 300000, "how soon a dead worker's partitions move")        \
+    X(kafka, max_poll_interval_ms, INT, 300000, 10000, 86400000, "librdkafka's limit between polls")         \
     X(kafka, properties, MAP, "", 0, 0, "any librdkafka property that Millrace does not own")
 
-#define CONFIG_RESULTS(X)                                                                                      \
-    X(results, key, ENUM, "custom_id", "custom_id|job_key", 0, "key of a result record")                       \
-    X(results, max_bytes, INT, 10485760, 1024, 1073741824, "larger results become result_too_large lines")     \
-    X(results, flush_ms, INT, 100, 1, 60000, "longest wait of a finished result before its offset is committed")
+#define CONFIG_RESULTS(X)                                                                                  \
+    X(results, key, ENUM, "custom_id", "custom_id|job_key", 0, "key of a result record")                   \
+    X(results, max_bytes, INT, 10485760, 1024, 1073741824, "larger results become result_too_large lines") \
+    X(results, flush_ms, INT, 100, 1, 60000,                                                               \
+      "longest wait of a finished result before its offset is committed")
 
-#define CONFIG_LIMITS(X)                                                                                       \
-    X(limits, default_max_tokens, INT, 512, 1, 1048576, "max_tokens of a chat job that names none")            \
-    X(limits, max_job_bytes, INT, 8388608, 1024, 1073741824, "bytes of one job")                               \
-    X(limits, max_choices, INT, 128, 1, 4096, "n of one job")                                                  \
-    X(limits, max_inflight_jobs, INT, 512, 1, 1000000, "jobs taken from Kafka and not answered yet")           \
-    X(limits, max_partition_window, INT, 16384, 16, 1000000, "offsets between the lowest open job of a partition and the newest taken")
+#define CONFIG_LIMITS(X)                                                                             \
+    X(limits, default_max_tokens, INT, 512, 1, 1048576, "max_tokens of a chat job that names none")  \
+    X(limits, max_job_bytes, INT, 8388608, 1024, 1073741824, "bytes of one job")                     \
+    X(limits, max_choices, INT, 128, 1, 4096, "n of one job")                                        \
+    X(limits, max_attempts, INT, 3, 1, 100,                                                          \
+      "workers that may end while they run a job before it is answered job_poisoned")                \
+    X(limits, max_inflight_jobs, INT, 512, 1, 1000000, "jobs taken from Kafka and not answered yet") \
+    X(limits, max_partition_window, INT, 16384, 16, 1000000,                                         \
+      "offsets between the lowest open job of a partition and the newest taken")
 
-#define CONFIG_STREAM(X)                                                                                       \
-    X(stream, enabled, BOOL, true, 0, 0, "publish tokens on ZeroMQ")                                           \
-    X(stream, bind, STRING, "tcp://127.0.0.1:5557", 0, 0, "XPUB address for live tokens")                      \
-    X(stream, replay_bind, STRING, "tcp://127.0.0.1:5558", 0, 0, "ROUTER address for replay")                  \
-    X(stream, insecure, BOOL, false, 0, 0, "allow a bind beyond loopback without CURVE")                       \
-    X(stream, high_water_mark, INT, 100000, 100, 10000000, "chunks queued per subscriber before drops")        \
+#define CONFIG_STREAM(X)                                                                                \
+    X(stream, enabled, BOOL, true, 0, 0, "publish tokens on ZeroMQ")                                    \
+    X(stream, bind, STRING, "tcp://127.0.0.1:5557", 0, 0, "XPUB address for live tokens")               \
+    X(stream, replay_bind, STRING, "tcp://127.0.0.1:5558", 0, 0, "ROUTER address for replay")           \
+    X(stream, insecure, BOOL, false, 0, 0, "allow a bind beyond loopback without CURVE")                \
+    X(stream, high_water_mark, INT, 100000, 100, 10000000, "chunks queued per subscriber before drops") \
     X(stream, replay_bytes, INT, 67108864, 65536, 17179869184, "memory of the replay ring")
 
-#define CONFIG_KVTIER(X)                                                                                       \
-    X(kvtier, enabled, BOOL, false, 0, 0, "keep KV blocks in Redis")                                           \
-    X(kvtier, address, STRING, "redis://127.0.0.1:6379/0", 0, 0, "redis://host:port/db or unix:///path")       \
-    X(kvtier, user, STRING, "", 0, 0, "ACL user")                                                              \
-    X(kvtier, password, SECRET, "", 0, 0, "password")                                                          \
-    X(kvtier, ttl_s, INT, 86400, 60, 31536000, "expiry of a stored block")                                     \
-    X(kvtier, queue_mb, INT, 64, 1, 65536, "blocks waiting to be written; more are dropped and counted")       \
+#define CONFIG_KVTIER(X)                                                                                 \
+    X(kvtier, enabled, BOOL, false, 0, 0, "keep KV blocks in Redis")                                     \
+    X(kvtier, address, STRING, "redis://127.0.0.1:6379/0", 0, 0, "redis://host:port/db or unix:///path") \
+    X(kvtier, user, STRING, "", 0, 0, "ACL user")                                                        \
+    X(kvtier, password, SECRET, "", 0, 0, "password")                                                    \
+    X(kvtier, ttl_s, INT, 86400, 60, 31536000, "expiry of a stored block")                               \
+    X(kvtier, queue_mb, INT, 64, 1, 65536, "blocks waiting to be written; more are dropped and counted") \
     X(kvtier, salt, SECRET, "", 0, 0, "isolates this worker group's blocks")
 
-#define CONFIG_HTTP(X)                                                                                         \
-    X(http, enabled, BOOL, true, 0, 0, "serve /metrics, /livez, /readyz")                                      \
-    X(http, bind, STRING, "127.0.0.1", 0, 0, "address")                                                        \
+#define CONFIG_HTTP(X)                                                    \
+    X(http, enabled, BOOL, true, 0, 0, "serve /metrics, /livez, /readyz") \
+    X(http, bind, STRING, "127.0.0.1", 0, 0, "address")                   \
     X(http, port, INT, 9464, 0, 65535, "port; 0: any free one, logged")
 
-#define CONFIG_WORKER(X)                                                                                       \
-    X(worker, id, STRING, "", 0, 0, "name of this worker; empty: host and process id")                         \
-    X(worker, drain_grace_ms, INT, 60000, 0, 86400000, "time for running jobs after SIGTERM")                  \
-    X(worker, trust_headers, BOOL, false, 0, 0, "believe millrace-tenant headers")                             \
+#define CONFIG_WORKER(X)                                                                      \
+    X(worker, id, STRING, "", 0, 0, "name of this worker; empty: host and process id")        \
+    X(worker, drain_grace_ms, INT, 60000, 0, 86400000, "time for running jobs after SIGTERM") \
+    X(worker, trust_headers, BOOL, false, 0, 0, "believe millrace-tenant headers")            \
     X(worker, log_level, ENUM, "info", "error|warn|info|debug", 0, "least severe lines to log")
 
-#define CONFIG_SECTIONS(S)                                                                                     \
-    S(model, CONFIG_MODEL) S(engine, CONFIG_ENGINE) S(kafka, CONFIG_KAFKA) S(results, CONFIG_RESULTS)          \
-    S(limits, CONFIG_LIMITS) S(stream, CONFIG_STREAM) S(kvtier, CONFIG_KVTIER) S(http, CONFIG_HTTP)            \
-    S(worker, CONFIG_WORKER)
+#define CONFIG_SECTIONS(S)                                                                              \
+    S(model, CONFIG_MODEL)                                                                              \
+    S(engine, CONFIG_ENGINE) S(kafka, CONFIG_KAFKA) S(results, CONFIG_RESULTS) S(limits, CONFIG_LIMITS) \
+        S(stream, CONFIG_STREAM) S(kvtier, CONFIG_KVTIER) S(http, CONFIG_HTTP) S(worker, CONFIG_WORKER)
 
 #endif

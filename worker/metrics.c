@@ -136,6 +136,8 @@ static void render_queue(struct page page, const struct metrics *m, int64_t now_
                 (double)m->rebalances);
     plain_value(page, "millrace_offset_out_of_range_total", "counter",
                 "Jobs deleted by retention before they were taken.", (double)m->offset_resets);
+    plain_value(page, "millrace_dead_letters_total", "counter",
+                "Jobs that ended workers, kept on the dead-letter topic.", (double)m->dead_letters);
     head(page, "millrace_consumer_lag", "gauge", "Records not answered yet, per assigned partition.");
     for (int i = 0; i < METRICS_MAX_PARTITIONS; i++) {
         const struct metrics_partition *at = &m->partitions[i];

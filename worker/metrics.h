@@ -38,7 +38,7 @@ struct metrics_partition {
 struct metrics {
     char model[128];
     _Atomic uint64_t jobs_consumed, jobs_refused, jobs_repeated, commits, commit_failures, produce_failures,
-        rebalances, offset_resets;
+        rebalances, offset_resets, dead_letters;
     _Atomic uint64_t results[METRICS_RESULTS];
     _Atomic uint64_t finished_stop, finished_length, finished_abort;
     _Atomic int64_t inflight_jobs, paused;

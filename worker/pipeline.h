@@ -6,6 +6,7 @@
 #define WORKER_PIPELINE_H
 
 #include "base/channel.h"
+#include "worker/emit/finished_result.h"
 #include "worker/infer/generation.h"
 #include "worker/metrics.h"
 
@@ -23,7 +24,9 @@ struct emit_order {
     char topic[256];              /* ANSWER: of the source */
     char *key;                    /* ANSWER: of the job record; owned, NULL for none */
     size_t key_bytes;
-    enum status reason; /* REASON: EXPIRED, CANCELLED, or CLOSED (publish nothing) */
+    uint32_t attempt;                    /* ANSWER */
+    struct finished_result *dead_letter; /* ANSWER: owned, goes with it; NULL: none */
+    enum status reason;                  /* REASON: EXPIRED, CANCELLED, or CLOSED (publish nothing) */
 };
 
 void emit_order_free(struct emit_order *order);

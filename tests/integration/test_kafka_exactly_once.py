@@ -124,7 +124,9 @@ def check_offsets(broker):
 
 
 def start_workers(arguments, space, broker, redis, model):
-    sections = {"kafka": {"delivery": "exactly-once", "session_timeout_ms": 6000}, "limits": {"max_inflight_jobs": 24},
+    sections = {"kafka": {"delivery": "exactly-once", "session_timeout_ms": 6000},
+                # blows fall many times a minute here: three in a row say nothing about the job that they hit
+                "limits": {"max_inflight_jobs": 24, "max_attempts": 20},
                 "stream": {"high_water_mark": 1000}}
     if redis:
         sections["kvtier"] = {"enabled": True, "address": "unix://%s" % redis.path}

@@ -9,7 +9,7 @@
 #include "worker/cli/options.h"
 #include "worker/topic_reader.h"
 
-enum { BROKER_WAIT_MS = 15000, STATUS_TOPIC_WAIT_MS = 2000, MAX_BYTES = 65536 };
+enum { BROKER_WAIT_MS = 15000, STATUS_TOPIC_WAIT_MS = 10000, MAX_BYTES = 65536 };
 
 static const char help[] =
     "millrace status - how far a batch is, and what it cost\n\n"

@@ -15,6 +15,7 @@
 #include "worker/cli/result_follow.h"
 #include "worker/cli/send_one.h"
 #include "worker/cli/submit_check.h"
+#include "worker/cli/submit_redrive.h"
 #include "worker/cli/submit_state.h"
 #include "worker/emit/result_sink.h"
 
@@ -27,7 +28,7 @@ enum {
     PACE_EVERY_BYTES = 1 << 20,
     PACE_WAIT_MS = 200,
     MOST_LINE_BYTES = 64 << 20,
-    STATUS_TOPIC_WAIT_MS = 1000,
+    STATUS_TOPIC_WAIT_MS = 10000,
     MOST_NAME_BYTES = 8192
 };
 
@@ -35,21 +36,23 @@ static const char help[] =
     "millrace submit - jobs from a file into Kafka, each once\n\n"
     "usage: millrace submit jobs.jsonl [-c FILE] [-m MODEL_DIR] [--kafka.bootstrap_servers=…] [--batch-id "
     "B]\n"
-    "                       [--topic T] [--allow-unknown] [--dry-run] [--wait -o results.jsonl]\n\n"
+    "                       [--topic T] [--allow-unknown] [--dry-run] [--wait -o results.jsonl]\n"
+    "       millrace submit --from-dlt [--dry-run]\n\n"
     "  -m MODEL_DIR       check every line with the worker's own parser for this model\n"
     "  --batch-id B       name of the batch (default: the file's name)\n"
     "  --dry-run          check and count, send nothing\n"
     "  --wait             follow the results to the end; -o FILE takes them (standard output)\n"
     "  --priority N       header millrace-priority of every job, lower first\n"
     "  --stream           ask for the tokens on ZeroMQ\n"
-    "  --again            submit a file that was submitted before\n\n"
+    "  --again            submit a file that was submitted before\n"
+    "  --from-dlt         no file: the dead letters go back to the topics they came from, each once\n\n"
     "A killed submit is run again with the same words: what the broker has is not sent twice. FILE.submit\n"
     "beside the input remembers it.\n";
 
 struct submit_options {
     struct options common;
     const char *input, *batch_id, *topic, *out, *priority;
-    bool allow_unknown, dry_run, wait, stream, again;
+    bool allow_unknown, dry_run, wait, stream, again, from_dlt;
 };
 
 struct text_line { /* of the input, valid until the next one */
@@ -415,6 +418,17 @@ static enum status send_and_wait(struct submit *submit, int *exit_code)
     return status;
 }
 
+static enum status redrive(const struct submit_options *options, const struct config *config,
+                           struct error *err)
+{
+    int count;
+    enum status status = submit_redrive(config, options->dry_run, &count, err);
+    if (status == STATUS_OK)
+        printf("%d dead letter%s %s\n", count, count == 1 ? "" : "s",
+               options->dry_run ? "would be sent again" : "sent again");
+    return status;
+}
+
 static enum status run(const struct submit_options *options, const struct config *config, int *exit_code,
                        struct error *err)
 {
@@ -447,6 +461,7 @@ static enum status take_own(struct submit_options *options, int argc, char **arg
                  : strcmp(word, "--wait") == 0        ? &options->wait
                  : strcmp(word, "--stream") == 0      ? &options->stream
                  : strcmp(word, "--again") == 0       ? &options->again
+                 : strcmp(word, "--from-dlt") == 0    ? &options->from_dlt
                                                       : NULL;
     const char **target = strcmp(word, "--batch-id") == 0   ? &options->batch_id
                           : strcmp(word, "--topic") == 0    ? &options->topic
@@ -475,6 +490,8 @@ static enum status parse_options(int argc, char **argv, struct submit_options *o
         if (status != STATUS_OK)
             return status;
     }
+    if (options->from_dlt)
+        return options->input ? error_set(err, STATUS_USAGE, "--from-dlt takes no file") : STATUS_OK;
     if (!options->input)
         return error_set(err, STATUS_USAGE, "which file of jobs? `millrace submit --help`");
     if (strcmp(options->input, "-") == 0)
@@ -497,7 +514,7 @@ int cli_submit(int argc, char **argv)
         return cli_usage("submit", "%s", err.text);
     enum status status = options_config(&options.common, &config, &err);
     if (status == STATUS_OK)
-        status = run(&options, config, &exit_code, &err);
+        status = options.from_dlt ? redrive(&options, config, &err) : run(&options, config, &exit_code, &err);
     config_close(config);
     return status == STATUS_OK ? exit_code : cli_fail(&err);
 }

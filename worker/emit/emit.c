@@ -114,6 +114,13 @@ static void take_acked(void *context, void *tag, const struct error *error)
 {
     struct emit *emit = context;
     struct finished_result *finished = tag;
+    if (!error && finished->job_handle == 0) { /* a dead letter: now its answer */
+        emit->shared->metrics->dead_letters++;
+        post(emit, finished->after);
+        finished->after = NULL;
+        finished_result_free(finished);
+        return;
+    }
     if (!error) {
         emit->shared->metrics->results[finished->status]++;
         acknowledge(emit, finished->job_handle);
@@ -157,14 +164,8 @@ static void send_outbox(struct emit *emit)
 }
 
 /* Exactly once: the intake thread puts the result and its offset into one transaction. */
-static void send_record(struct emit *emit, const struct result_record_source *source,
-                        const struct job_identity *identity, uint64_t handle, int status)
+static void send_finished(struct emit *emit, struct finished_result *finished)
 {
-    result_record_fill(&emit->record, source);
-    struct finished_result *finished = finished_result_new(handle, &emit->record.record);
-    CHECK(finished != NULL);
-    finished->status = status;
-    finished->identity = *identity;
     if (!emit->shared->finished)
         post(emit, finished);
     else if (!channel_send(emit->shared->finished, finished, -1))
@@ -177,6 +178,17 @@ static enum metrics_result status_of(const struct result *result)
            : strcmp(result->status, "cancelled") == 0 ? METRICS_CANCELLED
            : strcmp(result->status, "expired") == 0   ? METRICS_EXPIRED
                                                       : METRICS_FAILED;
+}
+
+static struct finished_result *make_finished(struct emit *emit, const struct result_record_source *source,
+                                             const struct job_identity *identity, uint64_t handle)
+{
+    result_record_fill(&emit->record, source);
+    struct finished_result *finished = finished_result_new(handle, &emit->record.record);
+    CHECK(finished != NULL);
+    finished->status = (int)status_of(source->result);
+    finished->identity = *identity;
+    return finished;
 }
 
 static void publish(struct emit *emit, struct live *live, const struct result *result)
@@ -193,7 +205,7 @@ static void publish(struct emit *emit, struct live *live, const struct result *r
     metrics_observe(&emit->shared->metrics->ttft, result->ttft_ns);
     metrics_observe(&emit->shared->metrics->e2e, result->e2e_ns);
     metrics_observe(&emit->shared->metrics->queue, result->queue_ns);
-    send_record(emit, &source, &identity, live->handle, (int)status_of(result));
+    send_finished(emit, make_finished(emit, &source, &identity, live->handle));
 }
 
 static void publish_answer(struct emit *emit, struct emit_order *order)
@@ -204,8 +216,14 @@ static void publish_answer(struct emit *emit, struct emit_order *order)
                                           .worker_id = emit->shared->worker_id,
                                           .result = &order->result,
                                           .identity = &order->identity,
-                                          .record = &order->source};
-    send_record(emit, &source, &order->identity, order->job_handle, (int)status_of(&order->result));
+                                          .record = &order->source,
+                                          .attempt = order->attempt};
+    struct finished_result *finished = make_finished(emit, &source, &order->identity, order->job_handle);
+    struct finished_result *dead_letter = order->dead_letter;
+    order->dead_letter = NULL;
+    if (dead_letter)
+        dead_letter->after = finished;
+    send_finished(emit, dead_letter ? dead_letter : finished);
 }
 
 /* ---- streaming ---- */

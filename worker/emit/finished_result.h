@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A result on its way to the broker, kept until the broker has it: a deep copy of the record, so that it can
 // be sent again. At least once it stays with emit; exactly once it goes to intake, which puts it into a
-// transaction.
+// transaction. A dead letter travels the same way, ahead of the answer of its job.
 #ifndef WORKER_EMIT_FINISHED_RESULT_H
 #define WORKER_EMIT_FINISHED_RESULT_H
 
@@ -10,19 +10,22 @@
 
 struct finished_result {
     uint64_t job_handle;
-    int status;            /* enum metrics_result */
-    const void *partition; /* intake's mark of where the job came from */
-    struct job_identity identity;
-    struct sink_record record;    /* points into this allocation; its tag is this result */
+    int status;                   /* enum metrics_result */
+    const void *partition;        /* intake's mark of where the job came from */
+    struct job_identity identity; /* not of a dead letter */
+    struct job_record *storage;   /* owned: what `record` points to */
+    struct sink_record record;    /* its tag is this result */
     bool too_large;               /* the broker refused its size */
+    struct finished_result
+        *after;                   /* a dead letter's answer: owned, sent once this is; NULL: no dead letter */
     struct finished_result *next; /* in its owner's list */
 };
 
 /* Deep copy; NULL: no memory. */
 struct finished_result *finished_result_new(uint64_t job_handle, const struct sink_record *record);
 void finished_result_free(struct finished_result *finished);
-/* The broker's own limit is below results.max_bytes: the same job's answer as a line that fits. Takes
- * `finished`. */
+/* The broker's own limit is below results.max_bytes: the same job's answer as a line that fits, or the dead
+ * letter without its value. Takes `finished`. */
 struct finished_result *finished_result_shrink(struct finished_result *finished);
 
 #endif

@@ -3,6 +3,9 @@
 // partition is taken away, or the worker gives it back. A partition's ledger learns of acknowledgements
 // through the entry; an entry of a partition that was revoked meanwhile is gone, so a late acknowledgement
 // finds nothing and harms nothing.
+// Before a job starts, the ledger's reservation or strike that names it has been committed: whatever kills
+// this process, the next owner knows who may have done it. A job found guilty is answered and kept as a dead
+// letter.
 #include "worker/intake/intake.h"
 
 #include <pthread.h>
@@ -12,12 +15,15 @@
 
 #include "base/log.h"
 #include "base/monotime.h"
+#include "worker/emit/dead_letter.h"
 #include "worker/emit/result_record.h"
 #include "worker/emit/result_txn.h"
 #include "worker/intake/cancellations.h"
 #include "worker/intake/control_reader.h"
+#include "worker/intake/flights.h"
 #include "worker/intake/job_source.h"
 #include "worker/intake/offset_ledger.h"
+#include "worker/intake/record_copy.h"
 
 enum {
     POLL_MS = 20,
@@ -27,6 +33,8 @@ enum {
     MOST_IN_TXN = 1024,
     TXN_RETRY_MS = 500,
     LAST_COMMITS = 10,
+    RESERVE_OFFSETS = 128, /* known records behind the newest taken that may start without another commit */
+    FETCHED_AHEAD = 1024,  /* taken before a pause takes effect */
     CONTROL_WAIT_MS = 5000 /* for the cancellations of old, before the first job */
 };
 
@@ -35,17 +43,11 @@ struct partition {
     char topic[256];
     int32_t number;
     struct offset_ledger *ledger;
-    int64_t committed; /* offset of the last commit */
-    bool dirty;        /* answered something since the last commit */
+    bool left;          /* going away: nothing starts any more */
+    int64_t sent_until; /* reservation in the commit being made */
+    int64_t safe_until; /* jobs below may start: this reservation is committed */
+    bool dirty;         /* answered something since the last commit */
     struct metrics_partition *metrics;
-};
-
-struct flight {      /* one taken job */
-    uint64_t handle; /* 0: free */
-    struct partition *partition;
-    int64_t offset, timestamp_ms, deadline_ms;
-    struct cancel_names names;
-    bool cancellable, cancelled; /* cancellable: it was given to the engine, `names` is set */
 };
 
 struct intake {
@@ -53,16 +55,15 @@ struct intake {
     pthread_t thread;
     struct job_source *source;
     struct partition partitions[MAX_PARTITIONS];
-    struct flight *flights; /* [capacity] at handle % capacity, then linear */
-    size_t flight_capacity, flight_count, max_flights;
-    uint64_t next_handle;
-    bool paused;
+    struct flights *flights;
+    size_t max_flights;
+    bool paused, closing;
     struct control_reader *control;
     struct cancellations *cancellations;
     struct result_txn *txn;                     /* exactly once; NULL: at least once */
     struct finished_result *ready[MOST_IN_TXN]; /* answered in the ledgers, not committed yet */
     size_t ready_count;
-    int64_t next_tick_ms, next_commit_ms, logged_ms;
+    int64_t next_tick_ms, next_commit_ms, next_start_ms, logged_ms;
 };
 
 void emit_order_free(struct emit_order *order)
@@ -71,44 +72,20 @@ void emit_order_free(struct emit_order *order)
         return;
     if (order->type == EMIT_ANSWER)
         result_release(&order->result);
+    finished_result_free(order->dead_letter);
     free(order->key);
     free(order);
 }
 
-/* ---- flights ---- */
-
-static struct flight *find_flight(struct intake *intake, uint64_t handle)
-{
-    for (size_t i = 0; i < intake->flight_capacity; i++) {
-        struct flight *flight = &intake->flights[(handle + i) % intake->flight_capacity];
-        if (flight->handle == handle)
-            return flight;
-    }
-    return NULL;
-}
-
-static struct flight *add_flight(struct intake *intake, struct partition *partition,
-                                 const struct job_record *record)
-{
-    uint64_t handle = ++intake->next_handle;
-    size_t at = handle % intake->flight_capacity;
-    CHECK(intake->flight_count < intake->flight_capacity);
-    while (intake->flights[at].handle)
-        at = (at + 1) % intake->flight_capacity;
-    intake->flights[at] = (struct flight){.handle = handle,
-                                          .partition = partition,
-                                          .offset = record->offset,
-                                          .timestamp_ms = record->timestamp_ms};
-    intake->flight_count++;
-    intake->shared->metrics->inflight_jobs = (int64_t)intake->flight_count;
-    return &intake->flights[at];
-}
-
 static void remove_flight(struct intake *intake, struct flight *flight)
 {
-    flight->handle = 0;
-    intake->flight_count--;
-    intake->shared->metrics->inflight_jobs = (int64_t)intake->flight_count;
+    flights_remove(intake->flights, flight);
+    intake->shared->metrics->inflight_jobs = (int64_t)flights_count(intake->flights);
+}
+
+static struct partition *partition_of(struct intake *intake, const struct flight *flight)
+{
+    return &intake->partitions[(const struct partition *)flight->partition - intake->partitions];
 }
 
 /* ---- messages ---- */
@@ -121,6 +98,8 @@ static void send_order(struct intake *intake, struct emit_order *order)
 
 static void cancel(struct intake *intake, struct flight *flight, enum status reason)
 {
+    if (!flight->cancellable) /* the engine has never heard of it */
+        return;
     struct emit_order *order = calloc(1, sizeof *order);
     struct engine_command *command = calloc(1, sizeof *command);
     CHECK(order && command);
@@ -132,13 +111,15 @@ static void cancel(struct intake *intake, struct flight *flight, enum status rea
     CHECK(channel_send(intake->shared->commands, command, -1));
 }
 
-static void answer(struct intake *intake, uint64_t handle, const struct job_record *record,
-                   struct result *result)
+static void answer(struct intake *intake, const struct flight *flight, const struct job_record *record,
+                   struct result *result, struct finished_result *dead_letter)
 {
     struct emit_order *order = calloc(1, sizeof *order);
     CHECK(order != NULL);
     order->type = EMIT_ANSWER;
-    order->job_handle = handle;
+    order->job_handle = flight->handle;
+    order->attempt = flight->attempts;
+    order->dead_letter = dead_letter;
     order->result = *result;
     job_identity_read(&order->identity, record);
     order->source = *record;
@@ -185,13 +166,24 @@ static void take_assigned(void *context, const struct job_source_partition *assi
     partition->used = true;
     snprintf(partition->topic, sizeof partition->topic, "%s", assigned->topic);
     partition->number = assigned->partition;
-    partition->committed = assigned->offset;
-    partition->dirty = false;
+    partition->sent_until = partition->safe_until = 0;
+    partition->dirty = partition->left = false;
     partition->metrics = metrics_partition(intake->shared->metrics, assigned->topic, assigned->partition);
     if (offset_ledger_begin(partition->ledger, assigned->offset, assigned->metadata) != STATUS_OK)
         log_warn("intake",
                  "the offset map of %s/%d is of an unknown version and is ignored: some jobs run again",
                  assigned->topic, assigned->partition);
+}
+
+/* What is known to be in the log may start soon; what is not there yet could not be told from it later. */
+static void reserve_ahead(struct intake *intake, struct partition *partition)
+{
+    int64_t next = offset_ledger_next(partition->ledger);
+    int64_t more = job_source_lag(intake->source, partition->topic, partition->number, next);
+    more = more < 0 ? 0 : more > RESERVE_OFFSETS ? RESERVE_OFFSETS : more;
+    if (!partition->left)
+        offset_ledger_reserve(partition->ledger, next + more);
+    partition->sent_until = offset_ledger_reserved(partition->ledger);
 }
 
 static size_t gather_commits(struct intake *intake, const struct partition *only,
@@ -202,11 +194,11 @@ static size_t gather_commits(struct intake *intake, const struct partition *only
         struct partition *partition = &intake->partitions[i];
         if (!partition->used || !partition->dirty || (only && only != partition))
             continue;
+        reserve_ahead(intake, partition);
         offset_ledger_metadata(partition->ledger, metadata[count]);
         out[count] =
             (struct job_source_partition){partition->topic, partition->number,
                                           offset_ledger_commit_offset(partition->ledger), metadata[count]};
-        partition->committed = out[count].offset;
         partition->dirty = false;
         count++;
     }
@@ -215,6 +207,15 @@ static size_t gather_commits(struct intake *intake, const struct partition *only
 
 static struct job_source_partition commit_list[MAX_PARTITIONS]; /* the intake thread's only */
 static char commit_metadata[MAX_PARTITIONS][OFFSET_MAP_MAX_BYTES];
+
+static void mark_committed(struct intake *intake, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct partition *partition = find_partition(intake, commit_list[i].topic, commit_list[i].partition);
+        partition->safe_until = partition->sent_until;
+    }
+    intake->shared->metrics->commits++;
+}
 
 static void mark_uncommitted(struct intake *intake, size_t count)
 {
@@ -235,18 +236,19 @@ static void take_commit_failed(void *context, const struct job_source_partition 
     intake->shared->metrics->commit_failures++;
 }
 
-static void commit_offsets(struct intake *intake, const struct partition *only, bool wait)
+static bool commit_offsets(struct intake *intake, const struct partition *only, bool wait)
 {
     struct error err;
     size_t count = gather_commits(intake, only, commit_list, commit_metadata);
     if (count == 0)
-        return;
+        return true;
     if (job_source_commit(intake->source, commit_list, count, wait, &err) == STATUS_OK) {
-        intake->shared->metrics->commits++;
-        return;
+        mark_committed(intake, wait ? count : 0);
+        return true;
     }
     log_warn("intake", "%s", err.text);
     mark_uncommitted(intake, count);
+    return false;
 }
 
 /* ---- exactly once ---- */
@@ -257,17 +259,23 @@ static void take_fault(struct intake *intake, const struct error *err);
 static void take_finished(struct intake *intake)
 {
     struct finished_result *finished;
-    while (intake->ready_count < MOST_IN_TXN && (finished = channel_receive(intake->shared->finished, 0))) {
-        struct flight *flight = find_flight(intake, finished->job_handle);
+    while (intake->ready_count + 2 <= MOST_IN_TXN &&
+           (finished = channel_receive(intake->shared->finished, 0))) {
+        struct finished_result *result = finished->after ? finished->after : finished;
+        struct flight *flight = flights_find(intake->flights, result->job_handle);
         if (!flight) {
             finished_result_free(finished);
             continue;
         }
-        offset_ledger_answer(flight->partition->ledger, flight->offset);
-        flight->partition->dirty = true;
-        finished->partition = flight->partition;
+        struct partition *partition = partition_of(intake, flight);
+        offset_ledger_answer(partition->ledger, flight->offset);
+        partition->dirty = true;
         remove_flight(intake, flight);
-        intake->ready[intake->ready_count++] = finished;
+        for (; finished; finished = result == finished ? NULL : result) {
+            finished->partition = partition;
+            finished->after = NULL;
+            intake->ready[intake->ready_count++] = finished;
+        }
     }
 }
 
@@ -281,7 +289,9 @@ static void replace_too_large(struct intake *intake)
 static void drop_ready(struct intake *intake, bool committed)
 {
     for (size_t i = 0; i < intake->ready_count; i++) {
-        if (committed)
+        if (committed && intake->ready[i]->job_handle == 0)
+            intake->shared->metrics->dead_letters++;
+        else if (committed)
             intake->shared->metrics->results[intake->ready[i]->status]++;
         finished_result_free(intake->ready[i]);
     }
@@ -289,20 +299,20 @@ static void drop_ready(struct intake *intake, bool committed)
 }
 
 /* Results and offsets in one transaction. What was aborted is kept and goes with the next one. */
-static void commit_transaction(struct intake *intake)
+static bool commit_transaction(struct intake *intake)
 {
     struct error err;
     take_finished(intake);
     replace_too_large(intake);
     size_t count = gather_commits(intake, NULL, commit_list, commit_metadata);
     if (count == 0 && intake->ready_count == 0)
-        return;
+        return true;
     enum status status = result_txn_commit(intake->txn, intake->ready, intake->ready_count, intake->source,
                                            commit_list, count, &err);
     if (status == STATUS_OK) {
-        intake->shared->metrics->commits++;
+        mark_committed(intake, count);
         drop_ready(intake, true);
-        return;
+        return true;
     }
     mark_uncommitted(intake, count);
     intake->next_commit_ms = monotime_ms() + TXN_RETRY_MS;
@@ -310,14 +320,13 @@ static void commit_transaction(struct intake *intake)
         err.status = status == STATUS_UNAVAILABLE ? STATUS_INTERNAL : status;
         take_fault(intake, &err); /* the producer cannot go on: end, and start anew */
     }
+    return false;
 }
 
-static void commit(struct intake *intake, const struct partition *only, bool wait)
+/* False: it has to be made again. */
+static bool commit(struct intake *intake, const struct partition *only, bool wait)
 {
-    if (intake->txn)
-        commit_transaction(intake);
-    else
-        commit_offsets(intake, only, wait);
+    return intake->txn ? commit_transaction(intake) : commit_offsets(intake, only, wait);
 }
 
 /* The partition's uncommitted results go with it: whoever has it now answers those jobs. */
@@ -333,19 +342,53 @@ static void drop_results_of(struct intake *intake, const struct partition *parti
     intake->ready_count = kept;
 }
 
+static void strike(struct intake *intake, struct flight *flight)
+{
+    if (flight->attempts == 0) /* the partition's reservation speaks for it */
+        return;
+    offset_ledger_strike(partition_of(intake, flight)->ledger, flight->offset);
+    flight->struck = true;
+}
+
+static void forgive(struct intake *intake, struct flight *flight)
+{
+    if (flight->struck)
+        offset_ledger_forgive(partition_of(intake, flight)->ledger, flight->offset);
+    flight->struck = false;
+}
+
+static void take_acks(struct intake *intake);
+
+/* A farewell: what ran here and goes to another worker has not been attempted, it was given away. */
+static void leave(struct intake *intake, struct partition *partition)
+{
+    size_t at = 0;
+    for (struct flight *flight; (flight = flights_each(intake->flights, &at));)
+        if (flight->partition == partition)
+            forgive(intake, flight);
+    partition->left = true;
+    partition->dirty |= offset_ledger_leave(partition->ledger);
+}
+
 static void take_revoked(void *context, const struct job_source_partition *revoked, bool lost)
 {
     struct intake *intake = context;
     struct partition *partition = find_partition(intake, revoked->topic, revoked->partition);
+    size_t at = 0;
     if (!partition)
         return;
     intake->shared->metrics->rebalances++;
-    if (!lost)
+    if (intake->txn)
+        take_finished(intake);
+    else
+        take_acks(intake);
+    if (!lost && !intake->closing) {
+        leave(intake, partition);
         commit(intake, partition, true);
+    }
     drop_results_of(intake, partition);
-    for (size_t i = 0; i < intake->flight_capacity; i++) {
-        struct flight *flight = &intake->flights[i];
-        if (!flight->handle || flight->partition != partition)
+    for (struct flight *flight; (flight = flights_each(intake->flights, &at));) {
+        if (flight->partition != partition)
             continue;
         cancel(intake, flight, STATUS_CLOSED);
         remove_flight(intake, flight);
@@ -366,7 +409,7 @@ static void refuse(struct intake *intake, struct flight *flight, const struct jo
     job_identity_read(&identity, record);
     CHECK(result_from_fault(&result, &identity, fault, &err) == STATUS_OK);
     intake->shared->metrics->jobs_refused++;
-    answer(intake, flight->handle, record, &result);
+    answer(intake, flight, record, &result, NULL);
 }
 
 /* Answered without having run. */
@@ -378,7 +421,28 @@ static void turn_away(struct intake *intake, struct flight *flight, const struct
     struct error err;
     job_identity_read(&identity, record);
     CHECK(result_not_executed(&result, &identity, code, reason, &err) == STATUS_OK);
-    answer(intake, flight->handle, record, &result);
+    answer(intake, flight, record, &result, NULL);
+}
+
+/* It has ended one worker after the other: no other shall try. */
+static void bury(struct intake *intake, struct flight *flight, const struct job_record *record)
+{
+    struct job_identity identity;
+    struct job_fault fault = {.http_status = 500, .type = "server_error", .code = "job_poisoned"};
+    struct dead_letter_source source = {.config = intake->shared->config,
+                                        .worker_id = intake->shared->worker_id,
+                                        .stage = "run",
+                                        .exception = fault.code,
+                                        .message = fault.message};
+    struct result result;
+    struct error err;
+    snprintf(fault.message, sizeof fault.message,
+             "%u workers ended while they ran this job; it is not tried again", flight->attempts);
+    job_identity_read(&identity, record);
+    CHECK(result_from_fault(&result, &identity, &fault, &err) == STATUS_OK);
+    log_error("intake", "%s/%d offset %lld: job_poisoned: %s", record->topic, record->partition,
+              (long long)record->offset, fault.message);
+    answer(intake, flight, record, &result, dead_letter_new(&source, record));
 }
 
 static void start_job(struct intake *intake, struct flight *flight, struct job *job)
@@ -386,6 +450,7 @@ static void start_job(struct intake *intake, struct flight *flight, struct job *
     struct engine_command *command = calloc(1, sizeof *command);
     CHECK(command != NULL);
     *command = (struct engine_command){.type = ENGINE_COMMAND_JOB, .job = job, .job_handle = flight->handle};
+    job->attempt = flight->attempts;
     flight->deadline_ms = job->deadline_ms;
     flight->cancellable = true;
     CHECK(channel_send(intake->shared->commands, command, -1));
@@ -418,19 +483,28 @@ static void take_tombstone(struct intake *intake, const struct partition *partit
     if (strcmp(intake->shared->config->kafka.tombstones, "cancel") != 0 || !record->key)
         return;
     struct cancel_key key = cancel_key_of_id(record->key, record->key_bytes);
-    for (size_t i = 0; i < intake->flight_capacity; i++) {
-        struct flight *flight = &intake->flights[i];
-        if (flight->handle && flight->partition == partition && flight->cancellable && !flight->cancelled &&
+    size_t at = 0;
+    for (struct flight *flight; (flight = flights_each(intake->flights, &at));)
+        if (flight->partition == partition && flight->cancellable && !flight->cancelled &&
             memcmp(&flight->names.id, &key, sizeof key) == 0)
             cancel(intake, flight, STATUS_CANCELLED);
-    }
+}
+
+static void run_record(struct intake *intake, struct flight *flight, const struct job_record *record)
+{
+    struct job_fault fault;
+    struct job *job = NULL;
+    enum status status = job_parse(&job, intake->shared->parse, record, &fault);
+    CHECK(status != STATUS_NO_MEMORY); /* restart: the record is not committed and comes again */
+    if (status != STATUS_OK)
+        refuse(intake, flight, record, &fault);
+    else
+        take_job(intake, flight, record, job);
 }
 
 static void take_record(struct intake *intake, const struct job_record *record)
 {
     struct partition *partition = find_partition(intake, record->topic, record->partition);
-    struct job_fault fault;
-    struct job *job = NULL;
     CHECK(partition != NULL);
     if (!offset_ledger_take(partition->ledger, record->offset)) {
         intake->shared->metrics->jobs_repeated++;
@@ -443,13 +517,59 @@ static void take_record(struct intake *intake, const struct job_record *record)
         partition->dirty = true;
         return;
     }
-    struct flight *flight = add_flight(intake, partition, record);
-    enum status status = job_parse(&job, intake->shared->parse, record, &fault);
-    CHECK(status != STATUS_NO_MEMORY); /* restart: the record is not committed and comes again */
-    if (status != STATUS_OK)
-        refuse(intake, flight, record, &fault);
-    else
-        take_job(intake, flight, record, job);
+    unsigned attempts = offset_ledger_attempts(partition->ledger, record->offset);
+    bool go = attempts == 0 && flights_are_free(intake->flights) && record->offset < partition->safe_until;
+    struct flight *flight = flights_add(intake->flights, record, partition, attempts);
+    intake->shared->metrics->inflight_jobs = (int64_t)flights_count(intake->flights);
+    if (attempts >= (unsigned)intake->shared->config->limits.max_attempts) {
+        bury(intake, flight, record);
+    } else if (go) {
+        run_record(intake, flight, record);
+    } else {
+        struct job_record *held = record_copy(record);
+        CHECK(held != NULL);
+        flights_hold(intake->flights, flight, held);
+    }
+}
+
+/* ---- jobs that wait for their turn ---- */
+
+/* Puts on record that these are about to start. False: the broker did not take it, nothing may start. */
+static bool write_ahead(struct intake *intake, struct flight *const *wave, size_t count)
+{
+    bool known = true;
+    for (size_t i = 0; i < count; i++) {
+        struct partition *partition = partition_of(intake, wave[i]);
+        if (wave[i]->attempts == 0 && wave[i]->offset < partition->safe_until)
+            continue;
+        strike(intake, wave[i]);
+        partition->dirty = true;
+        known = false;
+    }
+    if (known || commit(intake, NULL, true))
+        return true;
+    for (size_t i = 0; i < count; i++)
+        forgive(intake, wave[i]);
+    return false;
+}
+
+static void start_held(struct intake *intake)
+{
+    struct flight *wave[FLIGHTS_WAVE];
+    int64_t now_ms = monotime_ms();
+    if (flights_held(intake->flights) == 0 || now_ms < intake->next_start_ms)
+        return;
+    for (size_t count; (count = flights_wave(intake->flights, wave)) > 0;) {
+        if (!write_ahead(intake, wave, count)) {
+            intake->next_start_ms = now_ms + TXN_RETRY_MS;
+            return;
+        }
+        for (size_t i = 0; i < count; i++) {
+            struct job_record *record = flights_release(intake->flights, wave[i]);
+            run_record(intake, wave[i], record);
+            free(record);
+        }
+    }
 }
 
 /* ---- the loop ---- */
@@ -457,10 +577,11 @@ static void take_record(struct intake *intake, const struct job_record *record)
 static void take_acks(struct intake *intake)
 {
     for (struct emit_ack *ack; (ack = channel_receive(intake->shared->acks, 0));) {
-        struct flight *flight = find_flight(intake, ack->job_handle);
+        struct flight *flight = flights_find(intake->flights, ack->job_handle);
         if (flight) {
-            offset_ledger_answer(flight->partition->ledger, flight->offset);
-            flight->partition->dirty = true;
+            struct partition *partition = partition_of(intake, flight);
+            offset_ledger_answer(partition->ledger, flight->offset);
+            partition->dirty = true;
             remove_flight(intake, flight);
         }
         free(ack);
@@ -471,12 +592,12 @@ static void take_acks(struct intake *intake)
  * away what was fetched ahead. */
 static void balance(struct intake *intake)
 {
-    bool full = intake->flight_count >= intake->max_flights;
+    bool full = flights_count(intake->flights) >= intake->max_flights;
     for (int i = 0; i < MAX_PARTITIONS && !full; i++) {
         struct partition *partition = &intake->partitions[i];
         full = partition->used && offset_ledger_is_strained(partition->ledger);
     }
-    bool roomy = intake->flight_count <= intake->max_flights * 3 / 4;
+    bool roomy = flights_count(intake->flights) <= intake->max_flights * 3 / 4;
     bool pause = intake->shared->draining || full || (intake->paused && !roomy);
     if (pause == intake->paused)
         return;
@@ -487,23 +608,21 @@ static void balance(struct intake *intake)
 
 static void check_deadlines(struct intake *intake, int64_t now_ms)
 {
-    for (size_t i = 0; i < intake->flight_capacity; i++) {
-        struct flight *flight = &intake->flights[i];
-        if (flight->handle && !flight->cancelled && flight->deadline_ms > 0 && flight->deadline_ms <= now_ms)
+    size_t at = 0;
+    for (struct flight *flight; (flight = flights_each(intake->flights, &at));)
+        if (!flight->cancelled && flight->deadline_ms > 0 && flight->deadline_ms <= now_ms)
             cancel(intake, flight, STATUS_EXPIRED);
-    }
 }
 
 static void check_cancellations(struct intake *intake)
 {
     if (!control_reader_poll(intake->control, intake->cancellations, 0))
         return;
-    for (size_t i = 0; i < intake->flight_capacity; i++) {
-        struct flight *flight = &intake->flights[i];
-        if (flight->handle && flight->cancellable && !flight->cancelled &&
+    size_t at = 0;
+    for (struct flight *flight; (flight = flights_each(intake->flights, &at));)
+        if (flight->cancellable && !flight->cancelled &&
             cancellations_cover(intake->cancellations, &flight->names, flight->timestamp_ms))
             cancel(intake, flight, STATUS_CANCELLED);
-    }
 }
 
 static void measure(struct intake *intake)
@@ -515,12 +634,11 @@ static void measure(struct intake *intake)
         partition->metrics->lag = job_source_lag(intake->source, partition->topic, partition->number,
                                                  offset_ledger_commit_offset(partition->ledger));
         int64_t oldest_ms = 0;
-        for (size_t f = 0; f < intake->flight_capacity; f++) {
-            const struct flight *flight = &intake->flights[f];
-            if (flight->handle && flight->partition == partition && flight->timestamp_ms > 0 &&
+        size_t at = 0;
+        for (const struct flight *flight; (flight = flights_each(intake->flights, &at));)
+            if (flight->partition == partition && flight->timestamp_ms > 0 &&
                 (oldest_ms == 0 || flight->timestamp_ms < oldest_ms))
                 oldest_ms = flight->timestamp_ms;
-        }
         partition->metrics->oldest_ms = oldest_ms;
     }
 }
@@ -558,14 +676,27 @@ static void take_fault(struct intake *intake, const struct error *err)
     log_warn("intake", "%s", err->text);
 }
 
-/* The grace is over: what still runs is given back, another worker takes it. */
-static void give_back(struct intake *intake)
+/* Draining: what has not started is another worker's. The grace is over: what still runs as well. */
+static void give_back(struct intake *intake, bool hurry)
 {
-    for (size_t i = 0; i < intake->flight_capacity; i++)
-        if (intake->flights[i].handle) {
-            cancel(intake, &intake->flights[i], STATUS_CLOSED);
-            remove_flight(intake, &intake->flights[i]);
-        }
+    size_t at = 0;
+    for (struct flight *flight; (flight = flights_each(intake->flights, &at));) {
+        if (!flight->held && !hurry)
+            continue;
+        forgive(intake, flight);
+        cancel(intake, flight, STATUS_CLOSED);
+        remove_flight(intake, flight);
+    }
+}
+
+static void say_farewell(struct intake *intake)
+{
+    for (int i = 0; i < MAX_PARTITIONS; i++)
+        if (intake->partitions[i].used)
+            leave(intake, &intake->partitions[i]);
+    for (int i = 0; i < LAST_COMMITS && !intake->shared->failure && (i == 0 || intake->ready_count > 0); i++)
+        commit(intake, NULL, true);
+    intake->closing = true;
 }
 
 static void *run(void *context)
@@ -573,7 +704,7 @@ static void *run(void *context)
     struct intake *intake = context;
     struct pipeline_shared *shared = intake->shared;
     control_reader_poll(intake->control, intake->cancellations, CONTROL_WAIT_MS);
-    while (!shared->draining || intake->flight_count > 0) {
+    while (!shared->draining || flights_count(intake->flights) > 0) {
         struct job_record record;
         struct error err;
         balance(intake);
@@ -586,11 +717,12 @@ static void *run(void *context)
         }
         take_acks(intake);
         tick(intake);
-        if (shared->draining && shared->hurry)
-            give_back(intake);
+        if (shared->draining)
+            give_back(intake, shared->hurry);
+        else
+            start_held(intake);
     }
-    for (int i = 0; i < LAST_COMMITS && !shared->failure && (i == 0 || intake->ready_count > 0); i++)
-        commit(intake, NULL, true);
+    say_farewell(intake);
     channel_shut(shared->commands);
     result_txn_close(intake->txn);
     drop_ready(intake, false);
@@ -607,11 +739,8 @@ enum status intake_start(struct intake **out, struct pipeline_shared *shared, st
         return error_set(err, STATUS_NO_MEMORY, "no memory for the intake stage");
     intake->shared = shared;
     intake->max_flights = (size_t)shared->config->limits.max_inflight_jobs;
-    intake->flight_capacity = intake->max_flights + 1024; /* what was fetched before a pause took effect */
-    intake->flights = calloc(intake->flight_capacity, sizeof *intake->flights);
     struct job_source_callbacks callbacks = {take_assigned, take_revoked, take_commit_failed, intake};
-    enum status status =
-        intake->flights ? STATUS_OK : error_set(err, STATUS_NO_MEMORY, "no memory for the intake stage");
+    enum status status = flights_open(&intake->flights, intake->max_flights + FETCHED_AHEAD, err);
     if (status == STATUS_OK)
         status = cancellations_open(&intake->cancellations, err);
     if (status == STATUS_OK)
@@ -628,7 +757,7 @@ enum status intake_start(struct intake **out, struct pipeline_shared *shared, st
         result_txn_close(intake->txn);
         control_reader_close(intake->control);
         cancellations_close(intake->cancellations);
-        free(intake->flights);
+        flights_close(intake->flights);
         free(intake);
         return status;
     }
@@ -644,6 +773,6 @@ void intake_join(struct intake *intake)
     for (int i = 0; i < MAX_PARTITIONS; i++)
         offset_ledger_close(intake->partitions[i].ledger);
     cancellations_close(intake->cancellations);
-    free(intake->flights);
+    flights_close(intake->flights);
     free(intake);
 }
