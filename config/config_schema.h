@@ -67,13 +67,23 @@
     X(limits, max_partition_window, INT, 16384, 16, 1000000,                                         \
       "offsets between the lowest open job of a partition and the newest taken")
 
-#define CONFIG_STREAM(X)                                                                                \
-    X(stream, enabled, BOOL, true, 0, 0, "publish tokens on ZeroMQ")                                    \
-    X(stream, bind, STRING, "tcp://127.0.0.1:5557", 0, 0, "XPUB address for live tokens")               \
-    X(stream, replay_bind, STRING, "tcp://127.0.0.1:5558", 0, 0, "ROUTER address for replay")           \
-    X(stream, insecure, BOOL, false, 0, 0, "allow a bind beyond loopback without CURVE")                \
-    X(stream, high_water_mark, INT, 100000, 100, 10000000, "chunks queued per subscriber before drops") \
+#define CONFIG_STREAM(X)                                                                                     \
+    X(stream, enabled, BOOL, true, 0, 0, "publish tokens on ZeroMQ")                                         \
+    X(stream, bind, STRING, "tcp://127.0.0.1:5557", 0, 0, "XPUB address for live tokens; empty: none")       \
+    X(stream, replay_bind, STRING, "tcp://127.0.0.1:5558", 0, 0, "ROUTER address for replay; empty: none")   \
+    X(stream, proxy, STRING, "", 0, 0, "of a worker: tcp://HOST:5559 of the stream proxy to publish to")     \
+    X(stream, proxy_replay, STRING, "", 0, 0, "of a worker: tcp://HOST:5560 of the stream proxy for replay") \
+    X(stream, curve_secret_key, SECRET, "", 0, 0,                                                            \
+      "encrypts what this process binds (CURVE, 40 characters Z85)")                                         \
+    X(stream, curve_server_key, SECRET, "", 0, 0, "what a reader must know: the public half of that key")    \
+    X(stream, insecure, BOOL, false, 0, 0, "allow a bind beyond loopback without a CURVE key")               \
+    X(stream, high_water_mark, INT, 100000, 100, 10000000, "chunks queued per subscriber before drops")      \
     X(stream, replay_bytes, INT, 67108864, 65536, 17179869184, "memory of the replay ring")
+
+#define CONFIG_PROXY(X)                                                                      \
+    X(proxy, workers_bind, STRING, "tcp://127.0.0.1:5559", 0, 0, "where workers publish to") \
+    X(proxy, workers_replay_bind, STRING, "tcp://127.0.0.1:5560", 0, 0,                      \
+      "where workers wait for replay requests")
 
 #define CONFIG_KVTIER(X)                                                                                 \
     X(kvtier, enabled, BOOL, false, 0, 0, "keep KV blocks in Redis")                                     \
@@ -97,7 +107,8 @@
 
 #define CONFIG_SECTIONS(S)                                                                              \
     S(model, CONFIG_MODEL)                                                                              \
-    S(engine, CONFIG_ENGINE) S(kafka, CONFIG_KAFKA) S(results, CONFIG_RESULTS) S(limits, CONFIG_LIMITS) \
-        S(stream, CONFIG_STREAM) S(kvtier, CONFIG_KVTIER) S(http, CONFIG_HTTP) S(worker, CONFIG_WORKER)
+    S(engine, CONFIG_ENGINE)                                                                            \
+    S(kafka, CONFIG_KAFKA) S(results, CONFIG_RESULTS) S(limits, CONFIG_LIMITS) S(stream, CONFIG_STREAM) \
+        S(proxy, CONFIG_PROXY) S(kvtier, CONFIG_KVTIER) S(http, CONFIG_HTTP) S(worker, CONFIG_WORKER)
 
 #endif

@@ -21,6 +21,7 @@ INTRODUCTIONS = {
     "results": "The result records",
     "limits": "Bounds of one job and of what is in flight",
     "stream": "Live tokens over ZeroMQ",
+    "proxy": "The stream proxy's side of the workers; readers use the addresses of the stream section",
     "kvtier": "KV blocks shared between workers through Redis",
     "http": "Metrics and health",
     "worker": "This process",

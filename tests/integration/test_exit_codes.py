@@ -129,7 +129,8 @@ BROKEN_CONFIGS = {
     "config: out of range": ('{"http": {"port": 70000}}', "65535"),
     "config: duplicate key": ('{"http": {"port": 1, "port": 2}}', "twice"),
     "config: owned property": ('{"kafka": {"properties": {"enable.auto.commit": "true"}}}', "enable.auto.commit"),
-    "config: stream open to the world": ('{"stream": {"bind": "tcp://0.0.0.0:1"}}', "insecure"),
+    "config: stream open to the world": (
+        '{"model": {"path": "%s"}, "stream": {"bind": "tcp://0.0.0.0:1"}}' % any_model(), "insecure"),
     "config: no model": ("{}", "model"),
     "config: model directory missing": ('{"model": {"path": "/nonexistent/m"}}', "/nonexistent/m"),
 }

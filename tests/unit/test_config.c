@@ -240,7 +240,6 @@ static void wrong_values_name_the_rule(void **state)
     expect_refused("{\"kafka\": {\"topics\": [{\"name\": \"a\", \"weight\": 0}]}}", "weights");
     expect_refused("{\"kafka\": {\"topics\": [{\"name\": \"a\", \"wait\": 1}]}}", "weight");
     expect_refused("{\"kafka\": {\"properties\": {\"retries\": 3}}}", "strings");
-    expect_refused("{\"stream\": {\"bind\": \"tcp://*:5557\"}}", "stream.insecure");
     expect_flag_refused("http.port=80x", "an integer");
     expect_flag_refused("http.port=99999999999999999999", "an integer");
     expect_flag_refused("http.enabled=yes", "true or false");

@@ -32,6 +32,7 @@ struct cli_verb {
     X(cancel, "stop a batch, or one job of it")                                                                \
     X(watch, "tokens as they are generated, from ZeroMQ")                                                      \
     X(topics, "check the topics of the configuration, or create the missing ones")                             \
+    X(proxy, "one stream address for readers, however many workers") \
     X(health, "is the worker on this machine ready? for container health checks")                              \
     X(broker, "development broker inside the binary; keeps nothing")                                           \
     X(bench, "measure engine, tier and text stages against this machine's limits")                             \

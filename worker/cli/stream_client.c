@@ -23,6 +23,7 @@ struct job_state { /* direct-mapped by topic hash; a collision evicts a job, who
 struct stream_client {
     void *context, *live, *replay;
     char replay_address[256];
+    struct stream_security security;
     struct job_state *jobs; /* [JOB_SLOTS] */
     void (*take)(void *context, const struct stream_chunk *chunk);
     void *take_context;
@@ -44,22 +45,22 @@ static uint64_t get_be(const uint8_t *in, int bytes)
     return value;
 }
 
-static bool connect_replay(struct stream_client *client)
+static enum status connect_replay(struct stream_client *client, struct error *err)
 {
-    int zero = 0, wait = REPLAY_WAIT_MS;
+    int wait = REPLAY_WAIT_MS;
     client->replay = zmq_socket(client->context, ZMQ_DEALER);
     if (!client->replay)
-        return false;
-    zmq_setsockopt(client->replay, ZMQ_LINGER, &zero, sizeof zero);
+        return error_set(err, STATUS_NO_MEMORY, "no memory to watch a stream");
     zmq_setsockopt(client->replay, ZMQ_RCVTIMEO, &wait, sizeof wait);
     zmq_setsockopt(client->replay, ZMQ_SNDTIMEO, &wait, sizeof wait);
-    return zmq_connect(client->replay, client->replay_address) == 0;
+    return stream_socket_connect(client->replay, client->replay_address, &client->security, err);
 }
 
-enum status stream_client_open(struct stream_client **out, const char *live, const char *replay,
-                               const char *prefix, size_t prefix_bytes, struct error *err)
+enum status stream_client_open(struct stream_client **out, const struct config *config, const char *prefix,
+                               size_t prefix_bytes, struct error *err)
 {
-    int zero = 0, high_water = HIGH_WATER;
+    const char *replay = config->stream.replay_bind;
+    int high_water = HIGH_WATER;
     *out = NULL;
     struct stream_client *client = calloc(1, sizeof *client);
     if (client) {
@@ -72,13 +73,15 @@ enum status stream_client_open(struct stream_client **out, const char *live, con
         return error_set(err, STATUS_NO_MEMORY, "no memory to watch a stream");
     }
     memcpy(client->replay_address, replay, strlen(replay) + 1);
-    zmq_setsockopt(client->live, ZMQ_LINGER, &zero, sizeof zero);
+    client->security = stream_security_of(config);
     zmq_setsockopt(client->live, ZMQ_RCVHWM, &high_water, sizeof high_water);
     zmq_setsockopt(client->live, ZMQ_SUBSCRIBE, prefix, prefix_bytes);
-    if (zmq_connect(client->live, live) != 0 || !connect_replay(client)) {
+    enum status status = stream_socket_connect(client->live, config->stream.bind, &client->security, err);
+    if (status == STATUS_OK)
+        status = connect_replay(client, err);
+    if (status != STATUS_OK) {
         stream_client_close(client);
-        return error_set(err, STATUS_CONFIG, "cannot connect to the stream at %.100s and %.100s: %s", live,
-                         replay, zmq_strerror(errno));
+        return status;
     }
     *out = client;
     return STATUS_OK;
@@ -183,7 +186,8 @@ static void repair(struct stream_client *client, struct job_state *state, const 
         if (zmq_recv(client->replay, empty, sizeof empty, 0) != 0 || !has_more(client->replay) ||
             !read_message(client->replay, 0, &message)) {
             zmq_close(client->replay); /* an answer in pieces may follow: begin anew */
-            connect_replay(client);
+            if (connect_replay(client, NULL) != STATUS_OK)
+                client->replay = NULL;
             return;
         }
         bool end = message.seq == UINT64_MAX;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The reading side of the token stream (docs/formats/stream.md): subscribes, keeps the next sequence number
-// of every job, asks the replay socket when one is missing, and hands chunks out in order. The reader's only
-// user of libzmq.
+// of every job, asks the replay socket when one is missing, and hands chunks out in order. One owner thread.
 #ifndef WORKER_CLI_STREAM_CLIENT_H
 #define WORKER_CLI_STREAM_CLIENT_H
 
@@ -9,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "worker/stream_socket.h"
 
 struct stream_client;
 
@@ -21,7 +21,8 @@ struct stream_chunk {
     size_t bytes;
 };
 
-MUST_CHECK enum status stream_client_open(struct stream_client **out, const char *live, const char *replay,
+/* Connects to stream.bind and stream.replay_bind: a worker's, or a proxy's. Statuses: CONFIG, NO_MEMORY. */
+MUST_CHECK enum status stream_client_open(struct stream_client **out, const struct config *config,
                                           const char *prefix, size_t prefix_bytes, struct error *err);
 void stream_client_close(struct stream_client *client);
 /* Waits up to timeout_ms, then hands out everything that has come. */

@@ -21,7 +21,8 @@ static const char help[] =
     "  --batch-id B      only this batch\n"
     "  --json            one line per chunk: {\"topic\",\"seq\",\"epoch\",\"attempt\",\"chunk\"}\n"
     "  --jobs N          end after N jobs are done\n"
-    "  --idle SECONDS    end when nothing has come for so long\n";
+    "  --idle SECONDS    end when nothing has come for so long\n\n"
+    "An encrypted stream needs the server key: MILLRACE_STREAM_CURVE_SERVER_KEY or …_KEY_FILE.\n";
 
 struct watch_options {
     struct options common;
@@ -129,8 +130,7 @@ static enum status run(const struct watch_options *options, const struct config 
     struct bytes prefix;
     bytes_init(&prefix, 1024);
     make_prefix(options, &prefix);
-    enum status status = stream_client_open(&client, config->stream.bind, config->stream.replay_bind,
-                                            prefix.data, prefix.count_bytes, err);
+    enum status status = stream_client_open(&client, config, prefix.data, prefix.count_bytes, err);
     bytes_release(&prefix);
     if (status != STATUS_OK)
         return status;

@@ -380,16 +380,16 @@ static void take_report(struct emit *emit, struct engine_report *report)
 
 static void wait_for_work(struct emit *emit)
 {
-    struct pollfd fds[4] = {{.fd = channel_fd(emit->shared->reports), .events = POLLIN},
-                            {.fd = channel_fd(emit->shared->orders), .events = POLLIN}};
+    struct pollfd fds[2 + TOKEN_STREAM_FDS] = {{.fd = channel_fd(emit->shared->reports), .events = POLLIN},
+                                               {.fd = channel_fd(emit->shared->orders), .events = POLLIN}};
     nfds_t count = 2;
     if (channel_is_shut(emit->shared->reports))
         fds[0].fd = -1; /* a shut channel is readable for ever */
     if (emit->stream) {
-        int stream[2];
+        int stream[TOKEN_STREAM_FDS];
         token_stream_fds(emit->stream, stream);
-        fds[count++] = (struct pollfd){.fd = stream[0], .events = POLLIN};
-        fds[count++] = (struct pollfd){.fd = stream[1], .events = POLLIN};
+        for (int i = 0; i < TOKEN_STREAM_FDS; i++)
+            fds[count++] = (struct pollfd){.fd = stream[i], .events = POLLIN};
     }
     poll(fds, count, TURN_MS);
 }
@@ -452,7 +452,9 @@ static enum status open_stream(struct emit *emit, struct error *err)
     const struct config *config = emit->shared->config;
     struct token_stream_options options = {.bind = config->stream.bind,
                                            .replay_bind = config->stream.replay_bind,
-                                           .insecure = config->stream.insecure,
+                                           .proxy = config->stream.proxy,
+                                           .proxy_replay = config->stream.proxy_replay,
+                                           .security = stream_security_of(config),
                                            .high_water_mark = (int)config->stream.high_water_mark,
                                            .replay_bytes = (size_t)config->stream.replay_bytes,
                                            .epoch = emit->shared->epoch};

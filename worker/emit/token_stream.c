@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/emit/token_stream.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zmq.h>
 
 #include "base/log.h"
+#include "base/monotime.h"
 
 enum {
     MAX_SUBSCRIPTIONS = 4096,
@@ -14,7 +14,7 @@ enum {
     HEADER_BYTES = 16,
     MAX_REPLAY_REQUESTS = 64,
     REPLAY_MESSAGE_BYTES = 4096,
-    HEARTBEAT_MS = 5000
+    HELLO_EVERY_MS = 1000 /* the proxy forgets a worker that it does not hear from */
 };
 
 struct subscription {
@@ -29,7 +29,9 @@ struct kept { /* one published chunk; topic and chunk follow the struct */
 };
 
 struct token_stream {
-    void *context, *publisher, *replay;
+    void *context, *publisher;
+    void *replay[2]; /* ROUTER for readers, DEALER at the proxy; NULL: none */
+    int64_t hello_ms;
     uint64_t epoch;
     struct subscription subscriptions[MAX_SUBSCRIPTIONS];
     size_t subscription_count;
@@ -56,51 +58,61 @@ static uint64_t get_be(const uint8_t *in)
 
 /* ---- life ---- */
 
-static bool is_local(const char *address)
+static void *open_socket(struct token_stream *stream, int type, int high_water_mark)
 {
-    static const char *const local[] = {"tcp://127.", "tcp://localhost:", "tcp://[::1]:", "ipc://",
-                                        "inproc://"};
-    for (size_t i = 0; i < sizeof local / sizeof local[0]; i++)
-        if (strncmp(address, local[i], strlen(local[i])) == 0)
-            return true;
-    return false;
+    int64_t most = REPLAY_MESSAGE_BYTES;
+    void *socket = stream->context ? zmq_socket(stream->context, type) : NULL;
+    if (!socket)
+        return NULL;
+    zmq_setsockopt(socket, ZMQ_SNDHWM, &high_water_mark, sizeof high_water_mark);
+    if (type != ZMQ_XPUB)
+        zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &most, sizeof most);
+    return socket;
 }
 
-static enum status bind_socket(void *socket, const char *address, bool insecure, struct error *err)
+static enum status open_publisher(struct token_stream *stream, const struct token_stream_options *options,
+                                  struct error *err)
 {
-    int zero = 0, heartbeat = HEARTBEAT_MS;
-    if (!is_local(address) && !insecure)
-        return error_set(
-            err, STATUS_CONFIG,
-            "stream address %s is reachable from outside and has no CURVE keys; bind to 127.0.0.1 or set "
-            "stream.insecure to true",
-            address);
-    zmq_setsockopt(socket, ZMQ_LINGER, &zero, sizeof zero);
-    zmq_setsockopt(socket, ZMQ_HEARTBEAT_IVL, &heartbeat, sizeof heartbeat);
-    if (zmq_bind(socket, address) == 0)
-        return STATUS_OK;
-    return error_set(err, errno == EADDRINUSE ? STATUS_UNAVAILABLE : STATUS_CONFIG,
-                     "cannot bind the stream to %s: %s", address, zmq_strerror(errno));
+    int verbose = 1;
+    stream->publisher = open_socket(stream, ZMQ_XPUB, options->high_water_mark);
+    if (!stream->publisher)
+        return error_set(err, STATUS_NO_MEMORY, "no memory for the stream's sockets");
+    zmq_setsockopt(stream->publisher, ZMQ_XPUB_VERBOSER, &verbose, sizeof verbose);
+    enum status status = STATUS_OK;
+    if (*options->bind)
+        status = stream_socket_bind(stream->publisher, options->bind, &options->security, err);
+    if (status == STATUS_OK && *options->proxy)
+        status = stream_socket_connect(stream->publisher, options->proxy, &options->security, err);
+    return status;
+}
+
+static enum status open_replay(struct token_stream *stream, const struct token_stream_options *options,
+                               struct error *err)
+{
+    int mandatory = 1;
+    enum status status = STATUS_OK;
+    if (*options->replay_bind) {
+        stream->replay[0] = open_socket(stream, ZMQ_ROUTER, options->high_water_mark);
+        if (!stream->replay[0])
+            return error_set(err, STATUS_NO_MEMORY, "no memory for the stream's sockets");
+        zmq_setsockopt(stream->replay[0], ZMQ_ROUTER_MANDATORY, &mandatory, sizeof mandatory);
+        status = stream_socket_bind(stream->replay[0], options->replay_bind, &options->security, err);
+    }
+    if (status == STATUS_OK && *options->proxy_replay) {
+        stream->replay[1] = open_socket(stream, ZMQ_DEALER, options->high_water_mark);
+        if (!stream->replay[1])
+            return error_set(err, STATUS_NO_MEMORY, "no memory for the stream's sockets");
+        status = stream_socket_connect(stream->replay[1], options->proxy_replay, &options->security, err);
+    }
+    return status;
 }
 
 static enum status open_sockets(struct token_stream *stream, const struct token_stream_options *options,
                                 struct error *err)
 {
-    int verbose = 1, mandatory = 1;
-    int64_t most = REPLAY_MESSAGE_BYTES;
     stream->context = zmq_ctx_new();
-    stream->publisher = stream->context ? zmq_socket(stream->context, ZMQ_XPUB) : NULL;
-    stream->replay = stream->context ? zmq_socket(stream->context, ZMQ_ROUTER) : NULL;
-    if (!stream->publisher || !stream->replay)
-        return error_set(err, STATUS_NO_MEMORY, "no memory for the stream's sockets");
-    zmq_setsockopt(stream->publisher, ZMQ_SNDHWM, &options->high_water_mark, sizeof options->high_water_mark);
-    zmq_setsockopt(stream->publisher, ZMQ_XPUB_VERBOSER, &verbose, sizeof verbose);
-    zmq_setsockopt(stream->replay, ZMQ_SNDHWM, &options->high_water_mark, sizeof options->high_water_mark);
-    zmq_setsockopt(stream->replay, ZMQ_ROUTER_MANDATORY, &mandatory, sizeof mandatory);
-    zmq_setsockopt(stream->replay, ZMQ_MAXMSGSIZE, &most, sizeof most);
-    enum status status = bind_socket(stream->publisher, options->bind, options->insecure, err);
-    return status == STATUS_OK ? bind_socket(stream->replay, options->replay_bind, options->insecure, err)
-                               : status;
+    enum status status = open_publisher(stream, options, err);
+    return status == STATUS_OK ? open_replay(stream, options, err) : status;
 }
 
 enum status token_stream_open(struct token_stream **out, const struct token_stream_options *options,
@@ -131,8 +143,9 @@ void token_stream_close(struct token_stream *stream)
         return;
     if (stream->publisher)
         zmq_close(stream->publisher);
-    if (stream->replay)
-        zmq_close(stream->replay);
+    for (int i = 0; i < 2; i++)
+        if (stream->replay[i])
+            zmq_close(stream->replay[i]);
     if (stream->context)
         zmq_ctx_term(stream->context);
     for (size_t i = 0; i < stream->subscription_count; i++)
@@ -281,11 +294,22 @@ void token_stream_publish(struct token_stream *stream, const char *topic, size_t
         stream->stats.dropped++;
 }
 
-static void replay_from(struct token_stream *stream, const char *identity, size_t identity_bytes,
-                        const char *topic, size_t topic_bytes, uint64_t start)
+struct replay_request {
+    const char *identity, *topic;
+    size_t identity_bytes, topic_bytes;
+    uint64_t start;
+};
+
+static bool send_envelope(void *socket, const struct replay_request *request)
+{
+    return zmq_send(socket, request->identity, request->identity_bytes, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0 &&
+           zmq_send(socket, "", 0, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0;
+}
+
+static void replay_from(struct token_stream *stream, void *socket, const struct replay_request *request)
 {
     size_t at = stream->head;
-    struct kept end = {.seq = UINT64_MAX, .topic_bytes = (uint32_t)topic_bytes};
+    struct kept end = {.seq = UINT64_MAX, .topic_bytes = (uint32_t)request->topic_bytes};
     bool sent = true;
     while (at != stream->tail && sent) {
         if (at == stream->turn) {
@@ -294,16 +318,14 @@ static void replay_from(struct token_stream *stream, const char *identity, size_
         }
         const struct kept *kept = record_at(stream, at);
         const char *its_topic = (const char *)(kept + 1);
-        if (kept->topic_bytes == topic_bytes && kept->seq >= start &&
-            memcmp(its_topic, topic, topic_bytes) == 0)
-            sent = zmq_send(stream->replay, identity, identity_bytes, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0 &&
-                   zmq_send(stream->replay, "", 0, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0 &&
-                   send_parts(stream->replay, kept, its_topic, its_topic + topic_bytes);
+        if (kept->topic_bytes == request->topic_bytes && kept->seq >= request->start &&
+            memcmp(its_topic, request->topic, request->topic_bytes) == 0)
+            sent = send_envelope(socket, request) &&
+                   send_parts(socket, kept, its_topic, its_topic + request->topic_bytes);
         at += record_bytes(kept);
     }
-    if (sent && zmq_send(stream->replay, identity, identity_bytes, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0 &&
-        zmq_send(stream->replay, "", 0, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0)
-        send_parts(stream->replay, &end, topic, "");
+    if (sent && send_envelope(socket, request))
+        send_parts(socket, &end, request->topic, "");
     stream->stats.replays++;
 }
 
@@ -327,33 +349,51 @@ static int read_request(void *socket, char parts[4][SUBSCRIPTION_BYTES], int siz
     return count;
 }
 
-static void answer_replays(struct token_stream *stream)
+static void answer_replays(struct token_stream *stream, void *socket)
 {
     static char parts[4][SUBSCRIPTION_BYTES]; /* the emit thread's only */
     int sizes[4];
     for (int i = 0; i < MAX_REPLAY_REQUESTS; i++) {
-        int count = read_request(stream->replay, parts, sizes);
+        int count = read_request(socket, parts, sizes);
         if (count == 0)
             return;
         bool good = count == 4 && sizes[1] == 0 && sizes[2] > 0 && sizes[2] <= SUBSCRIPTION_BYTES &&
                     sizes[3] == 8 && sizes[0] <= SUBSCRIPTION_BYTES;
+        const struct replay_request request = {parts[0], parts[2], (size_t)sizes[0], (size_t)sizes[2],
+                                               good ? get_be((uint8_t *)parts[3]) : 0};
         if (good)
-            replay_from(stream, parts[0], (size_t)sizes[0], parts[2], (size_t)sizes[2],
-                        get_be((uint8_t *)parts[3]));
+            replay_from(stream, socket, &request);
     }
+}
+
+/* One empty frame: the proxy knows the way to a worker only from what it hears. */
+static void greet_proxy(struct token_stream *stream)
+{
+    int64_t now_ms = monotime_ms();
+    if (!stream->replay[1] || now_ms < stream->hello_ms)
+        return;
+    stream->hello_ms = now_ms + HELLO_EVERY_MS;
+    zmq_send(stream->replay[1], "", 0, ZMQ_DONTWAIT);
 }
 
 void token_stream_service(struct token_stream *stream)
 {
     read_subscriptions(stream);
-    answer_replays(stream);
+    greet_proxy(stream);
+    for (int i = 0; i < 2; i++)
+        if (stream->replay[i])
+            answer_replays(stream, stream->replay[i]);
 }
 
-void token_stream_fds(const struct token_stream *stream, int fds[2])
+void token_stream_fds(const struct token_stream *stream, int fds[TOKEN_STREAM_FDS])
 {
+    void *const sockets[TOKEN_STREAM_FDS] = {stream->publisher, stream->replay[0], stream->replay[1]};
     size_t bytes = sizeof(int);
-    zmq_getsockopt(stream->publisher, ZMQ_FD, &fds[0], &bytes);
-    zmq_getsockopt(stream->replay, ZMQ_FD, &fds[1], &bytes);
+    for (int i = 0; i < TOKEN_STREAM_FDS; i++) {
+        fds[i] = -1; /* poll passes over it */
+        if (sockets[i])
+            zmq_getsockopt(sockets[i], ZMQ_FD, &fds[i], &bytes);
+    }
 }
 
 void token_stream_stats_read(const struct token_stream *stream, struct token_stream_stats *out)
