@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -14,6 +15,10 @@
 /* A message byte may need six as JSON (\u0001), and the closing brace must always fit. */
 enum { MESSAGE_BYTES = 1024, MEMBERS_BYTES = 2048, LINE_BYTES = 6 * MESSAGE_BYTES + MEMBERS_BYTES + 256 };
 
+enum { RECENT = 16 };
+
+static char *_Atomic recent[RECENT]; /* lines; at number % RECENT */
+static _Atomic unsigned recent_number;
 static _Atomic int threshold = LOG_INFO;
 static _Atomic int plain_lines;
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
@@ -33,6 +38,32 @@ void log_set_plain(int plain)
     atomic_store(&plain_lines, plain);
 }
 
+/* Takes the line. */
+static void remember(char *line)
+{
+    unsigned number = atomic_fetch_add(&recent_number, 1);
+    free(atomic_exchange(&recent[number % RECENT], line));
+}
+
+/* A slot is empty while its line is copied; who finds it filled again lets the older line go. */
+void log_recent(struct bytes *out)
+{
+    unsigned number = atomic_load(&recent_number);
+    bool first = true;
+    bytes_append_char(out, '[');
+    for (unsigned i = 0; i < RECENT; i++) {
+        char *_Atomic *slot = &recent[(number + i) % RECENT];
+        char *none = NULL, *line = atomic_exchange(slot, NULL);
+        if (!line)
+            continue;
+        bytes_appendf(out, "%s%.*s", first ? "" : ",", (int)strcspn(line, "\n"), line);
+        first = false;
+        if (!atomic_compare_exchange_strong(slot, &none, line))
+            free(line);
+    }
+    bytes_append_char(out, ']');
+}
+
 static void write_line(enum log_level level, const char *module, const char *members, const char *message)
 {
     struct bytes line;
@@ -50,6 +81,8 @@ static void write_line(enum log_level level, const char *module, const char *mem
     }
     ssize_t written = line.data ? write(STDERR_FILENO, line.data, line.count_bytes) : 0;
     (void)written; /* nowhere left to report it */
+    if (level <= LOG_WARN && !line.failed && line.data && line.data[0] == '{')
+        remember(bytes_take(&line));
     bytes_release(&line);
 }
 

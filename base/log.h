@@ -14,6 +14,9 @@ enum log_level log_get_level(void);
 /* Plain "level module: message" lines instead of JSON, for the command-line verbs. */
 void log_set_plain(int plain);
 void log_write(enum log_level level, const char *module, const char *format, ...) PRINTF_LIKE(3, 4);
+struct bytes;
+/* The latest errors and warnings as a JSON array, oldest first. Any thread. */
+void log_recent(struct bytes *out);
 /* Like log_write with ready members after "msg": `members` is JSON text such as "\"job\":\"a\"", or NULL. */
 void log_write_members(enum log_level level, const char *module, const char *members, const char *format, ...)
     PRINTF_LIKE(4, 5);

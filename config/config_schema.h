@@ -99,6 +99,11 @@
     X(http, bind, STRING, "127.0.0.1", 0, 0, "address")                   \
     X(http, port, INT, 9464, 0, 65535, "port; 0: any free one, logged")
 
+#define CONFIG_STATUS_PAGE(X)                                                     \
+    X(status_page, enabled, BOOL, true, 0, 0, "serve the page at / and /debug/*") \
+    X(status_page, public, BOOL, false, 0, 0, "answer them beyond loopback too")  \
+    X(status_page, show_text, BOOL, false, 0, 0, "show the end of each running answer: it is users' text")
+
 #define CONFIG_WORKER(X)                                                                      \
     X(worker, id, STRING, "", 0, 0, "name of this worker; empty: host and process id")        \
     X(worker, drain_grace_ms, INT, 60000, 0, 86400000, "time for running jobs after SIGTERM") \
@@ -108,7 +113,9 @@
 #define CONFIG_SECTIONS(S)                                                                              \
     S(model, CONFIG_MODEL)                                                                              \
     S(engine, CONFIG_ENGINE)                                                                            \
-    S(kafka, CONFIG_KAFKA) S(results, CONFIG_RESULTS) S(limits, CONFIG_LIMITS) S(stream, CONFIG_STREAM) \
-        S(proxy, CONFIG_PROXY) S(kvtier, CONFIG_KVTIER) S(http, CONFIG_HTTP) S(worker, CONFIG_WORKER)
+    S(kafka, CONFIG_KAFKA)                                                                              \
+    S(results, CONFIG_RESULTS) S(limits, CONFIG_LIMITS) S(stream, CONFIG_STREAM) S(proxy, CONFIG_PROXY) \
+        S(kvtier, CONFIG_KVTIER) S(http, CONFIG_HTTP) S(status_page, CONFIG_STATUS_PAGE)                \
+            S(worker, CONFIG_WORKER)
 
 #endif

@@ -526,6 +526,27 @@ enum status engine_block_read(struct engine *engine, const struct block_key *key
     return STATUS_OK;
 }
 
+static char letter_of(const struct block_pool *pool, int32_t first, int32_t end)
+{
+    bool cached = false;
+    for (int32_t block = first; block < end; block++) {
+        if (block_pool_references(pool, block) > 0)
+            return 'u';
+        cached = cached || block_pool_is_cached(pool, block);
+    }
+    return cached ? 'c' : 'f';
+}
+
+size_t engine_block_map(const struct engine *engine, char *out, size_t most)
+{
+    int32_t size = block_pool_size(engine->pool);
+    int32_t each = (size + (int32_t)most - 1) / (int32_t)most;
+    size_t count = 0;
+    for (int32_t first = 0; first < size; first += each)
+        out[count++] = letter_of(engine->pool, first, first + each < size ? first + each : size);
+    return count;
+}
+
 size_t engine_blocks_spare(const struct engine *engine)
 {
     return (size_t)(block_pool_available(engine->pool) - scheduler_promised(engine->scheduler));

@@ -116,6 +116,10 @@ bool engine_block_has(const struct engine *engine, const struct block_key *key);
 size_t engine_block_bytes(const struct engine *engine); /* of one block, all layers */
 /* Statuses: NOT_FOUND. Copies engine_block_bytes() out. */
 enum status engine_block_read(struct engine *engine, const struct block_key *key, void *out);
+/* The pool as at most `most` letters, several blocks per letter when it is larger: u when one of them is in
+ * use, c when one holds a cached prefix, f when all are free. Returns how many letters; for people to look
+ * at. */
+size_t engine_block_map(const struct engine *engine, char *out, size_t most);
 /* How many blocks engine_block_write can place now: neither used nor promised to running sequences. */
 size_t engine_blocks_spare(const struct engine *engine);
 /* Puts a block into the prefix cache, unreferenced, as the most recently used one: a chain is written tail

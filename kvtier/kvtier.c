@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/monotime.h"
+#include "base/trace.h"
 #include "kvtier/breaker.h"
 #include "kvtier/recent_keys.h"
 
@@ -212,6 +213,7 @@ static void run_fetch(struct kvtier *tier, struct kvtier_fetch *fetch)
     fetch->loaded = get.loaded;
     fetch->miss = get.loaded == fetch->count ? TIER_MISS_none : get.miss;
     count_fetch(tier, fetch, &get, monotime_ns() - begin_ns);
+    trace_span(TRACE_TIER_READ, "fetch", begin_ns, "blocks", (int64_t)fetch->loaded);
 }
 
 static void *read_loop(void *context)
@@ -271,6 +273,7 @@ static void run_put(struct kvtier *tier, const struct kvtier_put *put)
     tier->store_bytes += put->block.payload_bytes;
     tier->stores++;
     tier->store_ns += (uint64_t)(monotime_ns() - begin_ns);
+    trace_span(TRACE_TIER_WRITE, "put", begin_ns, "bytes", (int64_t)put->block.payload_bytes);
 }
 
 static void *write_loop(void *context)

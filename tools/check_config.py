@@ -24,6 +24,7 @@ INTRODUCTIONS = {
     "proxy": "The stream proxy's side of the workers; readers use the addresses of the stream section",
     "kvtier": "KV blocks shared between workers through Redis",
     "http": "Metrics and health",
+    "status_page": "The page for people on the HTTP port, read-only",
     "worker": "This process",
 }
 

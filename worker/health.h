@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The HTTP side of a worker: /metrics, /livez, /readyz, /version. The only user of libmicrohttpd; its one
-// thread only reads. Redis loss never makes a worker unready, Kafka loss never makes it dead.
+// The HTTP side of a worker: /metrics, /livez, /readyz, /version, and for people / and /debug/*, which only
+// loopback sees unless the page is public. The only user of libmicrohttpd; its one thread only reads.
+// Bounded: connections, bytes of a request, time without a byte; bodies are refused. Redis loss never makes a
+// worker unready, Kafka loss never makes it dead.
 #ifndef WORKER_HEALTH_H
 #define WORKER_HEALTH_H
 
@@ -15,6 +17,9 @@ struct health_source { /* called on the HTTP thread */
     void (*metrics)(void *context, struct bytes *out);
     bool (*live)(void *context);
     bool (*ready)(void *context);
+    void (*state)(void *context, struct bytes *out); /* /debug/state; NULL: no page, nothing under /debug */
+    void (*jobs)(void *context, struct bytes *out);  /* /debug/jobs */
+    bool page_is_public;
     void *context;
 };
 

@@ -6,6 +6,7 @@
 #define WORKER_PIPELINE_H
 
 #include "base/channel.h"
+#include "base/snapshot.h"
 #include "worker/emit/finished_result.h"
 #include "worker/infer/generation.h"
 #include "worker/metrics.h"
@@ -42,6 +43,7 @@ struct pipeline_shared { /* read by several stages; atomics where written while 
     struct metrics *metrics;
     struct channel *commands, *reports, *orders, *acks;
     struct channel *finished; /* exactly once, emit -> intake: struct finished_result; NULL: at least once */
+    struct snapshot jobs;     /* JSON array of running jobs, written by emit while somebody looks */
     const char *worker_id;
     uint64_t epoch;
     _Atomic bool draining;              /* stop taking jobs */

@@ -22,6 +22,7 @@
 #include "worker/health.h"
 #include "worker/infer/kv_bridge.h"
 #include "worker/intake/intake.h"
+#include "worker/status_page.h"
 
 enum { REPORTS_QUEUED = 64, STUCK_MS = 30000, TIER_FETCHES = 64, TIER_DRAIN_MS = 3000, ID_BYTES = 128 };
 #define TIER_FETCH_BYTES ((size_t)512 << 20)
@@ -38,6 +39,8 @@ struct worker {
     struct emit *emit;
     struct intake *intake;
     struct health *health;
+    struct snapshot block_map;
+    int64_t started_ms;
     char id[ID_BYTES];
 };
 
@@ -68,9 +71,44 @@ static bool is_ready(void *context)
     return worker->shared.connected && !worker->shared.draining && is_live(context);
 }
 
+static void render_people(struct worker *worker,
+                          void (*render)(const struct status_page_source *source, struct bytes *out),
+                          struct bytes *out)
+{
+    struct engine_stats engine;
+    struct kvtier_stats tier;
+    engine_loop_stats(worker->loop, &engine);
+    if (worker->tier)
+        kvtier_stats_read(worker->tier, &tier);
+    const struct status_page_source source = {.shared = &worker->shared,
+                                              .block_map = &worker->block_map,
+                                              .engine = &engine,
+                                              .tier = worker->tier ? &tier : NULL,
+                                              .started_ms = worker->started_ms,
+                                              .ready = is_ready(worker)};
+    render(&source, out);
+}
+
+static void render_state(void *context, struct bytes *out)
+{
+    render_people(context, status_page_state, out);
+}
+
+static void render_jobs(void *context, struct bytes *out)
+{
+    render_people(context, status_page_jobs, out);
+}
+
 static enum status open_http(struct worker *worker, struct error *err)
 {
-    struct health_source source = {render_metrics, is_live, is_ready, worker};
+    bool page = worker->config->status_page.enabled;
+    struct health_source source = {.metrics = render_metrics,
+                                   .live = is_live,
+                                   .ready = is_ready,
+                                   .state = page ? render_state : NULL,
+                                   .jobs = render_jobs,
+                                   .page_is_public = worker->config->status_page.public,
+                                   .context = worker};
     if (!worker->config->http.enabled)
         return STATUS_OK;
     enum status status =
@@ -155,7 +193,8 @@ static void share(struct worker *worker)
     shared->generation = &worker->setup->generation;
     shared->metrics = &worker->metrics;
     shared->worker_id = worker->id;
-    shared->epoch = (uint64_t)walltime_ms();
+    worker->started_ms = walltime_ms();
+    shared->epoch = (uint64_t)worker->started_ms;
     shared->intake_ms = shared->emit_ms = monotime_ms();
 }
 
@@ -165,6 +204,7 @@ static enum status start_stages(struct worker *worker, struct error *err)
                                        .in = worker->shared.commands,
                                        .out = worker->shared.reports,
                                        .bridge = worker->bridge,
+                                       .block_map = &worker->block_map,
                                        .max_choices = (size_t)worker->config->engine.max_waiting};
     enum status status = engine_loop_start(&worker->loop, &loop, err);
     if (status == STATUS_OK)
@@ -274,6 +314,8 @@ enum status worker_close(struct worker *worker, struct error *err)
     kv_bridge_close(worker->bridge);
     kvtier_close(worker->tier, TIER_DRAIN_MS);
     close_channels(worker);
+    snapshot_release(&worker->shared.jobs);
+    snapshot_release(&worker->block_map);
     setup_close(worker->setup);
     enum status status = (enum status)worker->shared.failure;
     free(worker);

@@ -163,6 +163,11 @@ int32_t block_pool_references(const struct block_pool *pool, int32_t index)
     return pool->blocks[index].references;
 }
 
+bool block_pool_is_cached(const struct block_pool *pool, int32_t index)
+{
+    return pool->blocks[index].references == 0 && pool->blocks[index].has_key;
+}
+
 bool block_pool_set_key(struct block_pool *pool, int32_t index, const struct block_key *key)
 {
     struct block *block = &pool->blocks[index];

@@ -30,6 +30,7 @@ void block_pool_reference(struct block_pool *pool, int32_t block);
 /* Drops one reference; the last one makes a keyed block cached and another free. */
 void block_pool_release(struct block_pool *pool, int32_t block);
 int32_t block_pool_references(const struct block_pool *pool, int32_t block);
+bool block_pool_is_cached(const struct block_pool *pool, int32_t block);
 /* Gives a referenced block its identity. False when another block has this key already (then nothing
  * changes). */
 bool block_pool_set_key(struct block_pool *pool, int32_t block, const struct block_key *key);

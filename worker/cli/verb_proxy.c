@@ -97,7 +97,8 @@ static enum status run(const struct config *config, struct error *err)
     enum status status = stream_proxy_open(&proxy, config, err);
     if (status != STATUS_OK)
         return status;
-    const struct health_source source = {render_metrics, is_up, is_up, proxy};
+    const struct health_source source = {
+        .metrics = render_metrics, .live = is_up, .ready = is_up, .context = proxy};
     if (config->http.enabled)
         status = health_open(&health, config->http.bind, (int)config->http.port, &source, err);
     sigaction(SIGTERM, &action, NULL);

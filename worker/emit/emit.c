@@ -11,7 +11,9 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/json.h"
 #include "base/monotime.h"
+#include "base/trace.h"
 #include "worker/emit/finished_result.h"
 #include "worker/emit/result_record.h"
 #include "worker/emit/token_stream.h"
@@ -21,8 +23,9 @@ enum {
     TOPIC_BYTES = 900,
     CHUNK_BYTES = 16 << 20,
     LAST_FLUSH_MS = 15000,
-
-    LOG_EVERY_MS = 10000
+    SHOWN_JOBS = 200,
+    SHOWN_TEXT_BYTES = 160,
+    SHOWN_BYTES = 1 << 20
 };
 
 struct live {        /* one accepted job */
@@ -370,9 +373,11 @@ static void take_orders(struct emit *emit)
 
 static void take_report(struct emit *emit, struct engine_report *report)
 {
+    int64_t begin_ns = monotime_ns();
     take_orders(emit);
     for (size_t i = 0; i < report->count; i++)
         apply_item(emit, &report->items[i], report->step_end_ns);
+    trace_span(TRACE_EMIT, "report", begin_ns, "items", (int64_t)report->count);
     engine_report_free(report);
 }
 
@@ -405,10 +410,63 @@ static void publish_stream_stats(struct emit *emit)
     metrics->stream_subscribers = stats.subscribers;
 }
 
+/* ---- for people who look ---- */
+
+/* The end of the text, from a whole character on. */
+static void describe_text(const struct generation_progress *progress, struct bytes *out)
+{
+    size_t from = progress->text_bytes > SHOWN_TEXT_BYTES ? progress->text_bytes - SHOWN_TEXT_BYTES : 0;
+    while (from < progress->text_bytes && ((unsigned char)progress->text[from] & 0xC0) == 0x80)
+        from++;
+    bytes_append_text(out, ",\"text\":");
+    json_append_string(out, progress->text ? progress->text + from : "", progress->text_bytes - from);
+}
+
+static void describe_job(const struct emit *emit, const struct live *live, struct bytes *out)
+{
+    const struct job *job = generation_job(live->generation);
+    struct generation_progress progress;
+    generation_progress_read(live->generation, &progress);
+    bytes_append_text(out, "{\"batch_id\":");
+    json_append_string(out, job->batch_id, strlen(job->batch_id));
+    bytes_append_text(out, ",\"custom_id\":");
+    json_append_string(out, job->custom_id, strlen(job->custom_id));
+    bytes_appendf(out,
+                  ",\"topic\":\"%s\",\"partition\":%d,\"offset\":%lld,\"attempt\":%u,\"prompt_tokens\":%llu,"
+                  "\"tokens\":%llu,\"most_tokens\":%llu,\"age_ms\":%lld",
+                  job->source.topic, (int)job->source.partition, (long long)job->source.offset, job->attempt,
+                  (unsigned long long)progress.prompt_tokens, (unsigned long long)progress.tokens,
+                  (unsigned long long)progress.most_tokens, (long long)(progress.age_ns / 1000000));
+    if (emit->shared->config->status_page.show_text)
+        describe_text(&progress, out);
+    bytes_append_char(out, '}');
+}
+
+static void describe_jobs(struct emit *emit)
+{
+    int64_t now_ms = monotime_ms();
+    struct bytes text;
+    int shown = 0;
+    if (!snapshot_wanted(&emit->shared->jobs, now_ms))
+        return;
+    bytes_init(&text, SHOWN_BYTES);
+    bytes_append_char(&text, '[');
+    for (size_t i = 0; i < emit->capacity && shown < SHOWN_JOBS; i++) {
+        if (!emit->live[i].handle)
+            continue;
+        bytes_append_text(&text, shown++ ? ",\n" : "");
+        describe_job(emit, &emit->live[i], &text);
+    }
+    bytes_append_char(&text, ']');
+    snapshot_post(&emit->shared->jobs, &text, now_ms);
+    bytes_release(&text);
+}
+
 static void turn(struct emit *emit)
 {
     struct error err;
     emit->shared->emit_ms = monotime_ms();
+    describe_jobs(emit);
     if (emit->stream) {
         token_stream_service(emit->stream);
         publish_stream_stats(emit);

@@ -11,9 +11,11 @@
 #include <string.h>
 
 #include "base/monotime.h"
+#include "base/snapshot.h"
+#include "base/trace.h"
 #include "worker/infer/kv_bridge.h"
 
-enum { HELD_WAIT_MS = 2, FIRST_ITEMS = 64, MAX_WAITING_JOBS = 1024 };
+enum { HELD_WAIT_MS = 2, FIRST_ITEMS = 64, MAX_WAITING_JOBS = 1024, MAP_LETTERS = 512 };
 
 struct live_job {
     uint64_t handle;
@@ -388,6 +390,25 @@ static void publish_stats(struct engine_loop *loop, const struct engine_stats *s
     cell->hits = s->prefix_hits_tokens;
 }
 
+/* While somebody looks, and when the engine falls idle: then the last map stays true. */
+static void publish_map(struct engine_loop *loop)
+{
+    char letters[MAP_LETTERS];
+    struct bytes text;
+    int64_t now_ms = monotime_ms();
+    struct snapshot *map = loop->options.block_map;
+    bool idle = engine_idle(loop->options.engine);
+    if (!map || !(snapshot_wanted(map, now_ms) || idle))
+        return;
+    size_t count = engine_block_map(loop->options.engine, letters, MAP_LETTERS);
+    bytes_init(&text, MAP_LETTERS + 8);
+    bytes_append_char(&text, '"');
+    bytes_append(&text, letters, count);
+    bytes_append_char(&text, '"');
+    snapshot_post(map, &text, idle ? 0 : now_ms); /* the first step after it is news */
+    bytes_release(&text);
+}
+
 static void step(struct engine_loop *loop)
 {
     const struct engine_event *events;
@@ -402,15 +423,18 @@ static void step(struct engine_loop *loop)
                                monotime_ns() - begin_ns);
         kv_bridge_spill(loop->options.bridge, events, count);
     }
+    trace_span(TRACE_ENGINE, "step", begin_ns, "events", (int64_t)count);
     loop->prompt_tokens_before = stats.prompt_tokens;
     for (size_t i = 0; i < count; i++)
         take_event(loop, &events[i]);
     publish_stats(loop, &stats);
+    publish_map(loop);
 }
 
 static void *run(void *context)
 {
     struct engine_loop *loop = context;
+    publish_map(loop);
     for (;;) {
         take_commands(loop);
         take_loaded(loop);

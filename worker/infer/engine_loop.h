@@ -53,7 +53,8 @@ struct kv_bridge; /* worker/infer/kv_bridge.h */
 struct engine_loop_options {
     struct engine *engine; /* owned by the loop's thread while it runs */
     struct channel *in, *out;
-    struct kv_bridge *bridge; /* NULL: no KV tier */
+    struct kv_bridge *bridge;   /* NULL: no KV tier */
+    struct snapshot *block_map; /* engine_block_map as JSON text, for whoever looks; NULL: nobody */
     size_t max_choices; /* choices of all jobs in the engine at once; at most engine_options.max_waiting */
 };
 

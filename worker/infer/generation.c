@@ -107,6 +107,21 @@ const struct job *generation_job(const struct generation *generation)
     return generation->job;
 }
 
+void generation_progress_read(const struct generation *generation, struct generation_progress *out)
+{
+    const struct job *job = generation->job;
+    const struct choice *first = &generation->prompts[0].choices[0];
+    *out = (struct generation_progress){.age_ns = monotime_ns() - generation->accepted_ns,
+                                        .text = first->text.data,
+                                        .text_bytes = first->text.count_bytes};
+    for (size_t p = 0; p < job->prompt_count; p++) {
+        out->prompt_tokens += job->prompts[p].count;
+        out->most_tokens += (uint64_t)job->sampling.max_tokens * job->sampling.n;
+        for (size_t c = 0; c < job->sampling.n; c++)
+            out->tokens += generation->prompts[p].choices[c].generated;
+    }
+}
+
 bool generation_done(const struct generation *generation)
 {
     return generation->open_choices == 0;

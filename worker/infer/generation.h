@@ -31,6 +31,13 @@ const struct job *generation_job(const struct generation *generation);
  * chunk carries all text that no chunk has carried, so formatting may begin late and misses nothing. */
 MUST_CHECK enum status generation_apply(struct generation *generation, const struct engine_report_item *item,
                                         struct bytes *chunks, struct error *err);
+struct generation_progress { /* of a job that runs */
+    uint64_t prompt_tokens, tokens, most_tokens;
+    int64_t age_ns;   /* since it was accepted */
+    const char *text; /* of the first choice so far, not terminated; NULL: none yet */
+    size_t text_bytes;
+};
+void generation_progress_read(const struct generation *generation, struct generation_progress *out);
 bool generation_done(const struct generation *generation); /* every choice of every prompt has FINISHED */
 
 /* The result of a finished job: the answer; `result_too_large` when it is over the limit; batch_cancelled or

@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "base/monotime.h"
+#include "base/trace.h"
 #include "worker/emit/dead_letter.h"
 #include "worker/emit/result_record.h"
 #include "worker/emit/result_txn.h"
@@ -307,8 +308,10 @@ static bool commit_transaction(struct intake *intake)
     size_t count = gather_commits(intake, NULL, commit_list, commit_metadata);
     if (count == 0 && intake->ready_count == 0)
         return true;
+    int64_t begin_ns = monotime_ns();
     enum status status = result_txn_commit(intake->txn, intake->ready, intake->ready_count, intake->source,
                                            commit_list, count, &err);
+    trace_span(TRACE_INTAKE, "transaction", begin_ns, "results", (int64_t)intake->ready_count);
     if (status == STATUS_OK) {
         mark_committed(intake, count);
         drop_ready(intake, true);
@@ -494,7 +497,9 @@ static void run_record(struct intake *intake, struct flight *flight, const struc
 {
     struct job_fault fault;
     struct job *job = NULL;
+    int64_t begin_ns = monotime_ns();
     enum status status = job_parse(&job, intake->shared->parse, record, &fault);
+    trace_span(TRACE_INTAKE, "parse", begin_ns, "bytes", (int64_t)record->value_bytes);
     CHECK(status != STATUS_NO_MEMORY); /* restart: the record is not committed and comes again */
     if (status != STATUS_OK)
         refuse(intake, flight, record, &fault);

@@ -336,9 +336,10 @@ enum status job_source_commit(struct job_source *source, const struct job_source
 int64_t job_source_lag(struct job_source *source, const char *topic, int32_t partition, int64_t next_offset)
 {
     int64_t low, high;
-    if (next_offset < 0 || rd_kafka_get_watermark_offsets(source->client, topic, partition, &low, &high) ||
-        high < 0)
+    if (rd_kafka_get_watermark_offsets(source->client, topic, partition, &low, &high) || high < 0)
         return -1;
+    if (next_offset < 0) /* nothing was committed: consumption starts at the earliest */
+        next_offset = low < 0 ? 0 : low;
     return high > next_offset ? high - next_offset : 0;
 }
 
