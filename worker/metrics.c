@@ -4,20 +4,34 @@
 #include <stdio.h>
 #include <string.h>
 
-static const double bounds_s[] = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
-                                  1,     2.5,   5,    7.5,  10,   20,   40,   80,  160,  640, 2560};
-enum { BOUNDS = sizeof bounds_s / sizeof bounds_s[0] };
-_Static_assert((int)BOUNDS <= (int)METRICS_MAX_BUCKETS, "a count per bound");
+static const double seconds[] = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
+                                 1,     2.5,   5,    7.5,  10,   20,   40,   80,  160,  640, 2560};
+static const double tokens[] = {1,   2,    5,    10,   20,    50,    100,   200,
+                                500, 1000, 2000, 5000, 10000, 20000, 50000, 100000};
+enum { SECONDS = sizeof seconds / sizeof seconds[0], TOKENS = sizeof tokens / sizeof tokens[0] };
+_Static_assert((int)SECONDS <= (int)METRICS_MAX_BUCKETS && (int)TOKENS <= (int)METRICS_MAX_BUCKETS,
+               "a count per bound");
+
+static void count(struct metrics_histogram *histogram, const double *bounds, int most, double value)
+{
+    int bucket = 0;
+    while (bucket < most && value > bounds[bucket])
+        bucket++;
+    histogram->counts[bucket]++;
+}
 
 void metrics_observe(struct metrics_histogram *histogram, int64_t duration_ns)
 {
     if (duration_ns < 0)
         return; /* unknown */
-    int bucket = 0;
-    while (bucket < BOUNDS && (double)duration_ns > bounds_s[bucket] * 1e9)
-        bucket++;
-    histogram->counts[bucket]++;
-    histogram->sum_us += (uint64_t)duration_ns / 1000;
+    count(histogram, seconds, SECONDS, (double)duration_ns / 1e9);
+    histogram->sum += (uint64_t)duration_ns / 1000;
+}
+
+void metrics_count(struct metrics_histogram *histogram, uint64_t amount)
+{
+    count(histogram, tokens, TOKENS, (double)amount);
+    histogram->sum += amount;
 }
 
 struct metrics_partition *metrics_partition(struct metrics *metrics, const char *topic, int32_t partition)
@@ -59,22 +73,53 @@ static void plain_value(struct page page, const char *name, const char *type, co
     bytes_appendf(page.out, "%s %.17g\n", name, value);
 }
 
-static void histogram(struct page page, const char *name, const char *help, const struct metrics_histogram *h)
+struct histogram_row {
+    const char *name, *help;
+    const struct metrics_histogram *histogram;
+};
+
+static void histogram(struct page page, const struct histogram_row *row, const double *bounds, int most)
 {
     uint64_t total = 0;
-    head(page, name, "histogram", help);
-    for (int i = 0; i <= BOUNDS; i++) {
+    head(page, row->name, "histogram", row->help);
+    for (int i = 0; i <= most; i++) {
         char bound[24] = "+Inf";
-        total += h->counts[i];
-        if (i < BOUNDS)
-            snprintf(bound, sizeof bound, "%g", bounds_s[i]);
-        bytes_appendf(page.out, "%s_bucket{model_name=\"%s\",engine=\"0\",le=\"%s\"} %llu\n", name,
+        total += row->histogram->counts[i];
+        if (i < most)
+            snprintf(bound, sizeof bound, "%g", bounds[i]);
+        bytes_appendf(page.out, "%s_bucket{model_name=\"%s\",engine=\"0\",le=\"%s\"} %llu\n", row->name,
                       page.model, bound, (unsigned long long)total);
     }
-    bytes_appendf(page.out, "%s_sum{model_name=\"%s\",engine=\"0\"} %.6f\n", name, page.model,
-                  (double)h->sum_us / 1e6);
-    bytes_appendf(page.out, "%s_count{model_name=\"%s\",engine=\"0\"} %llu\n", name, page.model,
+    double sum = (double)row->histogram->sum / (bounds == seconds ? 1e6 : 1);
+    bytes_appendf(page.out, "%s_sum{model_name=\"%s\",engine=\"0\"} %.6f\n", row->name, page.model, sum);
+    bytes_appendf(page.out, "%s_count{model_name=\"%s\",engine=\"0\"} %llu\n", row->name, page.model,
                   (unsigned long long)total);
+}
+
+/* Under vLLM's names, so that its dashboards work; two have a newer and an older name. */
+static void render_histograms(struct page page, const struct metrics *m)
+{
+    const struct histogram_row times[] = {
+        {"vllm:time_to_first_token_seconds", "From taking a job to its first token.", &m->ttft},
+        {"vllm:e2e_request_latency_seconds", "From taking a job to its result.", &m->e2e},
+        {"vllm:request_queue_time_seconds", "From taking a job to its admission.", &m->queue},
+        {"vllm:request_prefill_time_seconds", "From admission to the first token.", &m->prefill},
+        {"vllm:request_decode_time_seconds", "From the first token to the last.", &m->decode},
+        {"vllm:request_inference_time_seconds", "From admission to the last token.", &m->inference},
+        {"vllm:inter_token_latency_seconds", "Between the tokens of one choice.", &m->inter_token},
+        {"vllm:time_per_output_token_seconds", "The older name of inter_token_latency_seconds.",
+         &m->inter_token}};
+    const struct histogram_row sizes[] = {
+        {"vllm:request_prompt_tokens", "Prompt tokens of a job.", &m->prompt_tokens},
+        {"vllm:request_generation_tokens", "Tokens generated for a job.", &m->generation_tokens},
+        {"vllm:request_max_num_generation_tokens", "Tokens generated per choice of a job.",
+         &m->max_generation_tokens},
+        {"vllm:request_params_n", "n of a job.", &m->params_n},
+        {"vllm:request_params_max_tokens", "max_tokens of a job.", &m->params_max_tokens}};
+    for (size_t i = 0; i < sizeof times / sizeof times[0]; i++)
+        histogram(page, &times[i], seconds, SECONDS);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        histogram(page, &sizes[i], tokens, TOKENS);
 }
 
 static void render_engine(struct page page, const struct metrics *m, const struct engine_stats *e)
@@ -83,6 +128,10 @@ static void render_engine(struct page page, const struct metrics *m, const struc
     engine_value(page, "vllm:num_requests_running", "gauge", "Sequences in the running batch.", e->running);
     engine_value(page, "vllm:num_requests_waiting", "gauge", "Sequences waiting for a place.", e->waiting);
     engine_value(page, "vllm:kv_cache_usage_perc", "gauge", "Share of KV blocks in use, 0 to 1.", blocks);
+    engine_value(page, "vllm:gpu_cache_usage_perc", "gauge", "The older name of kv_cache_usage_perc.",
+                 blocks);
+    engine_value(page, "vllm:cpu_cache_usage_perc", "gauge", "0: nothing is swapped.", 0);
+    engine_value(page, "vllm:num_requests_swapped", "gauge", "0: nothing is swapped.", 0);
     engine_value(page, "vllm:num_preemptions_total", "counter", "Sequences put back to waiting.",
                  (double)e->preemptions);
     engine_value(page, "vllm:prompt_tokens_total", "counter", "Prompt tokens computed or found in a cache.",
@@ -103,10 +152,7 @@ static void render_engine(struct page page, const struct metrics *m, const struc
             page.out,
             "vllm:request_success_total{model_name=\"%s\",engine=\"0\",finished_reason=\"%s\"} %llu\n",
             page.model, reasons[i].reason, (unsigned long long)reasons[i].count);
-    histogram(page, "vllm:time_to_first_token_seconds", "From admission to the first token.", &m->ttft);
-    histogram(page, "vllm:e2e_request_latency_seconds", "From taking a job to its result.", &m->e2e);
-    histogram(page, "vllm:request_queue_time_seconds", "From taking a job to its admission.", &m->queue);
-    histogram(page, "vllm:inter_token_latency_seconds", "Between the tokens of one choice.", &m->inter_token);
+    render_histograms(page, m);
 }
 
 static void render_queue(struct page page, const struct metrics *m, int64_t now_ms)

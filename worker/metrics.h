@@ -24,7 +24,7 @@ enum metrics_result {
 
 struct metrics_histogram {
     _Atomic uint64_t counts[METRICS_MAX_BUCKETS + 1];
-    _Atomic uint64_t sum_us;
+    _Atomic uint64_t sum; /* microseconds, or tokens */
 };
 
 struct metrics_partition {
@@ -43,11 +43,14 @@ struct metrics {
     _Atomic uint64_t finished_stop, finished_length, finished_abort;
     _Atomic int64_t inflight_jobs, paused;
     _Atomic uint64_t stream_chunks, stream_dropped, stream_replays, stream_subscribers;
-    struct metrics_histogram ttft, e2e, queue, inter_token;
+    struct metrics_histogram ttft, e2e, queue, inter_token, prefill, decode, inference;
+    struct metrics_histogram prompt_tokens, generation_tokens, max_generation_tokens, params_n,
+        params_max_tokens;
     struct metrics_partition partitions[METRICS_MAX_PARTITIONS];
 };
 
 void metrics_observe(struct metrics_histogram *histogram, int64_t duration_ns);
+void metrics_count(struct metrics_histogram *histogram, uint64_t tokens);
 /* The slot of a partition; NULL when all are taken. */
 struct metrics_partition *metrics_partition(struct metrics *metrics, const char *topic, int32_t partition);
 /* Prometheus text format 0.0.4. `tier` may be NULL. */

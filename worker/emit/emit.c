@@ -194,6 +194,23 @@ static struct finished_result *make_finished(struct emit *emit, const struct res
     return finished;
 }
 
+static void measure(struct metrics *metrics, const struct job *job, const struct result *result)
+{
+    metrics_observe(&metrics->ttft, result->ttft_ns);
+    metrics_observe(&metrics->e2e, result->e2e_ns);
+    metrics_observe(&metrics->queue, result->queue_ns);
+    metrics_count(&metrics->params_n, job->sampling.n);
+    metrics_count(&metrics->params_max_tokens, (uint64_t)job->sampling.max_tokens);
+    if (result->ttft_ns < 0 || result->e2e_ns < 0 || result->queue_ns < 0)
+        return; /* it did not run */
+    metrics_observe(&metrics->prefill, result->ttft_ns - result->queue_ns);
+    metrics_observe(&metrics->decode, result->e2e_ns - result->ttft_ns);
+    metrics_observe(&metrics->inference, result->e2e_ns - result->queue_ns);
+    metrics_count(&metrics->prompt_tokens, result->prompt_tokens);
+    metrics_count(&metrics->generation_tokens, result->completion_tokens);
+    metrics_count(&metrics->max_generation_tokens, result->completion_tokens / job->sampling.n);
+}
+
 static void publish(struct emit *emit, struct live *live, const struct result *result)
 {
     const struct job *job = generation_job(live->generation);
@@ -205,9 +222,7 @@ static void publish(struct emit *emit, struct live *live, const struct result *r
                                           .job = job,
                                           .record = &job->source,
                                           .attempt = job->attempt};
-    metrics_observe(&emit->shared->metrics->ttft, result->ttft_ns);
-    metrics_observe(&emit->shared->metrics->e2e, result->e2e_ns);
-    metrics_observe(&emit->shared->metrics->queue, result->queue_ns);
+    measure(emit->shared->metrics, job, result);
     send_finished(emit, make_finished(emit, &source, &identity, live->handle));
 }
 
