@@ -49,6 +49,7 @@
       "a null value on a job topic; cancel: it ends the running job whose custom_id is its key")             \
     X(kafka, session_timeout_ms, INT, 6000, 1000, 300000, "how soon a dead worker's partitions move")        \
     X(kafka, max_poll_interval_ms, INT, 300000, 10000, 86400000, "librdkafka's limit between polls")         \
+    X(kafka, sasl_password, SECRET, "", 0, 0, "librdkafka's sasl.password, which may so come from a file")   \
     X(kafka, properties, MAP, "", 0, 0, "any librdkafka property that Millrace does not own")
 
 #define CONFIG_RESULTS(X)                                                                                  \
@@ -110,12 +111,12 @@
     X(worker, trust_headers, BOOL, false, 0, 0, "believe millrace-tenant headers")            \
     X(worker, log_level, ENUM, "info", "error|warn|info|debug", 0, "least severe lines to log")
 
-#define CONFIG_SECTIONS(S)                                                                              \
-    S(model, CONFIG_MODEL)                                                                              \
-    S(engine, CONFIG_ENGINE)                                                                            \
-    S(kafka, CONFIG_KAFKA)                                                                              \
-    S(results, CONFIG_RESULTS) S(limits, CONFIG_LIMITS) S(stream, CONFIG_STREAM) S(proxy, CONFIG_PROXY) \
-        S(kvtier, CONFIG_KVTIER) S(http, CONFIG_HTTP) S(status_page, CONFIG_STATUS_PAGE)                \
-            S(worker, CONFIG_WORKER)
+#define CONFIG_SECTIONS(S)                                                                            \
+    S(model, CONFIG_MODEL)                                                                            \
+    S(engine, CONFIG_ENGINE)                                                                          \
+    S(kafka, CONFIG_KAFKA)                                                                            \
+    S(results, CONFIG_RESULTS)                                                                        \
+    S(limits, CONFIG_LIMITS) S(stream, CONFIG_STREAM) S(proxy, CONFIG_PROXY) S(kvtier, CONFIG_KVTIER) \
+        S(http, CONFIG_HTTP) S(status_page, CONFIG_STATUS_PAGE) S(worker, CONFIG_WORKER)
 
 #endif

@@ -49,6 +49,8 @@ enum status kafka_client_conf(rd_kafka_conf_t **out, const struct config *config
     for (size_t i = 0; i < config->kafka.properties.count && status == STATUS_OK; i++)
         status =
             set(conf, config->kafka.properties.items[i].key, config->kafka.properties.items[i].value, err);
+    if (status == STATUS_OK && *config->kafka.sasl_password)
+        status = set(conf, "sasl.password", config->kafka.sasl_password, err);
     if (status != STATUS_OK) {
         rd_kafka_conf_destroy(conf);
         return status;

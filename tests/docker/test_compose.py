@@ -18,15 +18,19 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/support"))
 from kafka_broker import HERE as KAFKA_FILES, fetch_jars  # noqa: E402
 from kafka_wire import Kafka, TopicReader  # noqa: E402
+from stream_reader import StreamReader  # noqa: E402
 
 WORK = ROOT / "build/docker"
 ADDRESS = "127.0.0.1:19092"
-IMAGES = {"MILLRACE_IMAGE": "millrace:test", "KAFKA_IMAGE": "millrace-kafka:test", "REDIS_IMAGE": "millrace-redis:test"}
+IMAGES = {"MILLRACE_IMAGE": "millrace:test", "MILLRACE_DEMO_IMAGE": "millrace-demo:test", "PROMETHEUS_IMAGE": "millrace-prometheus:test",
+          "KAFKA_IMAGE": "millrace-kafka:test", "REDIS_IMAGE": "millrace-redis:test"}
 began = time.monotonic()
 
 
@@ -123,6 +127,9 @@ def build_images():
     run("docker", "build", "-t", IMAGES["KAFKA_IMAGE"], context)
     run("docker", "build", "-t", IMAGES["REDIS_IMAGE"], ROOT / "tests/docker/redis")
     run("docker", "build", "-f", ROOT / "docker/Dockerfile", "-t", IMAGES["MILLRACE_IMAGE"], ROOT)
+    run("docker", "build", "-f", ROOT / "docker/demo.Dockerfile", "--build-arg", "MILLRACE_IMAGE=" + IMAGES["MILLRACE_IMAGE"],
+        "-t", IMAGES["MILLRACE_DEMO_IMAGE"], ROOT)
+    run("docker", "build", "-t", IMAGES["PROMETHEUS_IMAGE"], ROOT / "tests/docker/prometheus")
 
 
 def check_hygiene():
@@ -177,6 +184,8 @@ class Batch:
             for i in range(jobs):
                 job = json.loads(lines[i % len(lines)])
                 job["custom_id"] = "%s-%05d" % (name, i)
+                if name != "plain":  # work enough that something is always running when things break
+                    job["body"].update(max_tokens=160, ignore_eos=True)
                 out.write(json.dumps(job) + "\n")
         (WORK / (name + ".jsonl.submit")).unlink(missing_ok=True)
 
@@ -204,10 +213,50 @@ class Batch:
         say("%s: %d jobs, exactly one result each" % (self.name, self.jobs))
 
 
+def demo():
+    """The demo profile as the README says it: what the pipeline prints."""
+    compose("--profile", "demo", "up", "-d", "--no-build", "producer", "recommend")
+    box = run("docker", "ps", "-aq", "--filter", "label=com.docker.compose.service=recommend",
+              "--filter", "label=com.docker.compose.project=millracetest").strip()
+    wait_for("the pipeline's end", lambda: state(box)["Status"] == "exited", 300)
+    out = run("docker", "logs", box)
+    assert state(box)["ExitCode"] == 0 and "200 results: 200 recommended" in out, out
+    say("demo: " + out.strip().splitlines()[0])
+    say("demo: " + out.strip().splitlines()[-1])
+
+
+def observe():
+    """The observe profile's Prometheus finds the workers by itself; a worker's page is on a port of this machine."""
+    compose("--profile", "observe", "up", "-d", "--no-build", "--no-deps", "prometheus")
+    url = "http://127.0.0.1:9090/api/v1/query?query=" + urllib.parse.quote('count(up{job=~"millrace.*"} == 1)')
+
+    def targets():
+        try:
+            found = json.load(urllib.request.urlopen(url, timeout=5))["data"]["result"]
+        except OSError:
+            return 0
+        return int(found[0]["value"][1]) if found else 0
+    wait_for("Prometheus to see a worker and the proxy", lambda: targets() >= 2)
+    page = compose("port", "worker", "9464").strip().splitlines()[-1]
+    text = urllib.request.urlopen("http://%s/" % page, timeout=5).read().decode()
+    assert "<title>Millrace</title>" in text
+    say("observe: Prometheus scrapes the workers and the proxy; the page is at http://%s/" % page)
+
+
+def stream(name):
+    """Tokens of running jobs at the proxy's one address."""
+    reader = StreamReader("tcp://127.0.0.1:5557", b"job.%s." % name.encode())
+    wait_for("tokens at the proxy", lambda: reader.drain(0.2) > 0, 120)
+    reader.close()
+    say("tokens of %s seen at the proxy" % name)
+
+
 def scenario(jobs):
     compose("up", "-d", "--no-build", "--scale", "worker=1")
     wait_for("a ready worker", healthy(1))
-    say("up: Kafka, Redis, topics, one ready worker")
+    say("up: Kafka, Redis, topics, proxy, one ready worker")
+    demo()
+    observe()
     plain = Batch("plain", jobs)
     plain.submit()
     plain.check()
@@ -223,6 +272,7 @@ def scenario(jobs):
 
     hurt = Batch("hurt", jobs)
     hurt.submit()
+    stream("hurt")
     hurt.share(0.05)
     stopped, killed = workers()[:2]
     run("docker", "stop", "-t", "75", stopped)
@@ -271,7 +321,7 @@ def main():
             raise
         finally:
             if not arguments.keep:
-                compose("down", "-v", check=False)
+                compose("--profile", "demo", "--profile", "observe", "down", "-v", check=False)
     say("done")
 
 

@@ -75,6 +75,9 @@ def fetch_jars():
 class KafkaBroker:
     """start(), stop() (SIGTERM), kill() (SIGKILL), start() again on the same data and port."""
 
+    def properties(self):
+        return PROPERTIES.format(port=self.port, controller=self.controller, data=self.directory / "data")
+
     def __init__(self, directory):
         self.directory = pathlib.Path(directory)
         self.libs = fetch_jars()
@@ -83,8 +86,7 @@ class KafkaBroker:
         self.process = None
         self.directory.mkdir(parents=True, exist_ok=True)
         self.config = self.directory / "server.properties"
-        self.config.write_text(PROPERTIES.format(port=self.port, controller=self.controller,
-                                                 data=self.directory / "data"))
+        self.config.write_text(self.properties())
         self._format()
 
     def _java(self, *options):
