@@ -186,6 +186,20 @@ static void a_farewell_counts_for_nothing(void **state)
     assert_attempts(ledger, 16, 1); /* what it did not take is still known */
     assert_attempts(ledger, 19, 0);
     offset_ledger_close(ledger);
+
+    ledger =
+        some_attempted(); /* a crash, then an owner that leaves before it has come to all it was told of */
+    offset_ledger_answer(ledger, 16);
+    ledger = restart(ledger);
+    assert_attempts(ledger, 10, 1);
+    offset_ledger_leave(ledger);
+    ledger = restart(ledger);
+    assert_attempts(ledger, 10, 1);
+    assert_attempts(ledger, 11, 1);
+    assert_attempts(ledger, 15, 1);
+    assert_attempts(ledger, 17, 1);
+    assert_attempts(ledger, 18, 0);
+    offset_ledger_close(ledger);
 }
 
 /* The reservation reaches beyond what was taken; offsets that never come (markers) must not hold the commit.

@@ -6,9 +6,6 @@
 // Before a job starts, the ledger's reservation or strike that names it has been committed: whatever kills
 // this process, the next owner knows who may have done it. A job found guilty is answered and kept as a dead
 // letter.
-#include "worker/intake/intake.h"
-
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,53 +15,18 @@
 #include "base/trace.h"
 #include "worker/emit/dead_letter.h"
 #include "worker/emit/result_record.h"
-#include "worker/emit/result_txn.h"
 #include "worker/intake/cancellations.h"
 #include "worker/intake/control_reader.h"
-#include "worker/intake/flights.h"
-#include "worker/intake/job_source.h"
-#include "worker/intake/offset_ledger.h"
+#include "worker/intake/intake_internal.h"
 #include "worker/intake/record_copy.h"
 
 enum {
     POLL_MS = 20,
     TICK_MS = 100,
     LOG_EVERY_MS = 10000,
-    MAX_PARTITIONS = METRICS_MAX_PARTITIONS,
-    MOST_IN_TXN = 1024,
-    TXN_RETRY_MS = 500,
     LAST_COMMITS = 10,
-    RESERVE_OFFSETS = 128, /* known records behind the newest taken that may start without another commit */
     FETCHED_AHEAD = 1024,  /* taken before a pause takes effect */
     CONTROL_WAIT_MS = 5000 /* for the cancellations of old, before the first job */
-};
-
-struct partition {
-    bool used;
-    char topic[256];
-    int32_t number;
-    struct offset_ledger *ledger;
-    bool left;          /* going away: nothing starts any more */
-    int64_t sent_until; /* reservation in the commit being made */
-    int64_t safe_until; /* jobs below may start: this reservation is committed */
-    bool dirty;         /* answered something since the last commit */
-    struct metrics_partition *metrics;
-};
-
-struct intake {
-    struct pipeline_shared *shared;
-    pthread_t thread;
-    struct job_source *source;
-    struct partition partitions[MAX_PARTITIONS];
-    struct flights *flights;
-    size_t max_flights;
-    bool paused, closing;
-    struct control_reader *control;
-    struct cancellations *cancellations;
-    struct result_txn *txn;                     /* exactly once; NULL: at least once */
-    struct finished_result *ready[MOST_IN_TXN]; /* answered in the ledgers, not committed yet */
-    size_t ready_count;
-    int64_t next_tick_ms, next_commit_ms, next_start_ms, logged_ms;
 };
 
 void emit_order_free(struct emit_order *order)
@@ -76,17 +38,6 @@ void emit_order_free(struct emit_order *order)
     finished_result_free(order->dead_letter);
     free(order->key);
     free(order);
-}
-
-static void remove_flight(struct intake *intake, struct flight *flight)
-{
-    flights_remove(intake->flights, flight);
-    intake->shared->metrics->inflight_jobs = (int64_t)flights_count(intake->flights);
-}
-
-static struct partition *partition_of(struct intake *intake, const struct flight *flight)
-{
-    return &intake->partitions[(const struct partition *)flight->partition - intake->partitions];
 }
 
 /* ---- messages ---- */
@@ -139,19 +90,10 @@ static void answer(struct intake *intake, const struct flight *flight, const str
 
 /* ---- partitions ---- */
 
-static struct partition *find_partition(struct intake *intake, const char *topic, int32_t number)
-{
-    for (int i = 0; i < MAX_PARTITIONS; i++)
-        if (intake->partitions[i].used && intake->partitions[i].number == number &&
-            strcmp(intake->partitions[i].topic, topic) == 0)
-            return &intake->partitions[i];
-    return NULL;
-}
-
 static void take_assigned(void *context, const struct job_source_partition *assigned)
 {
     struct intake *intake = context;
-    struct partition *partition = find_partition(intake, assigned->topic, assigned->partition);
+    struct partition *partition = intake_find_partition(intake, assigned->topic, assigned->partition);
     for (int i = 0; i < MAX_PARTITIONS && !partition; i++)
         if (!intake->partitions[i].used)
             partition = &intake->partitions[i];
@@ -176,187 +118,18 @@ static void take_assigned(void *context, const struct job_source_partition *assi
                  assigned->topic, assigned->partition);
 }
 
-/* What is known to be in the log may start soon; what is not there yet could not be told from it later. */
-static void reserve_ahead(struct intake *intake, struct partition *partition)
-{
-    int64_t next = offset_ledger_next(partition->ledger);
-    int64_t more = job_source_lag(intake->source, partition->topic, partition->number, next);
-    more = more < 0 ? 0 : more > RESERVE_OFFSETS ? RESERVE_OFFSETS : more;
-    if (!partition->left)
-        offset_ledger_reserve(partition->ledger, next + more);
-    partition->sent_until = offset_ledger_reserved(partition->ledger);
-}
-
-static size_t gather_commits(struct intake *intake, const struct partition *only,
-                             struct job_source_partition *out, char (*metadata)[OFFSET_MAP_MAX_BYTES])
-{
-    size_t count = 0;
-    for (int i = 0; i < MAX_PARTITIONS; i++) {
-        struct partition *partition = &intake->partitions[i];
-        if (!partition->used || !partition->dirty || (only && only != partition))
-            continue;
-        reserve_ahead(intake, partition);
-        offset_ledger_metadata(partition->ledger, metadata[count]);
-        out[count] =
-            (struct job_source_partition){partition->topic, partition->number,
-                                          offset_ledger_commit_offset(partition->ledger), metadata[count]};
-        partition->dirty = false;
-        count++;
-    }
-    return count;
-}
-
-static struct job_source_partition commit_list[MAX_PARTITIONS]; /* the intake thread's only */
-static char commit_metadata[MAX_PARTITIONS][OFFSET_MAP_MAX_BYTES];
-
-static void mark_committed(struct intake *intake, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        struct partition *partition = find_partition(intake, commit_list[i].topic, commit_list[i].partition);
-        partition->safe_until = partition->sent_until;
-    }
-    intake->shared->metrics->commits++;
-}
-
-static void mark_uncommitted(struct intake *intake, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        struct partition *partition = find_partition(intake, commit_list[i].topic, commit_list[i].partition);
-        partition->dirty = true;
-    }
-    intake->shared->metrics->commit_failures++;
-}
-
-/* Without new answers nothing else would commit again, and a restart would repeat jobs. */
-static void take_commit_failed(void *context, const struct job_source_partition *failed)
-{
-    struct intake *intake = context;
-    struct partition *partition = find_partition(intake, failed->topic, failed->partition);
-    if (partition)
-        partition->dirty = true;
-    intake->shared->metrics->commit_failures++;
-}
-
-static bool commit_offsets(struct intake *intake, const struct partition *only, bool wait)
-{
-    struct error err;
-    size_t count = gather_commits(intake, only, commit_list, commit_metadata);
-    if (count == 0)
-        return true;
-    if (job_source_commit(intake->source, commit_list, count, wait, &err) == STATUS_OK) {
-        mark_committed(intake, wait ? count : 0);
-        return true;
-    }
-    log_warn("intake", "%s", err.text);
-    mark_uncommitted(intake, count);
-    return false;
-}
-
-/* ---- exactly once ---- */
-
-static void take_fault(struct intake *intake, const struct error *err);
-
-/* A result becomes part of the next transaction. One of a job that is no longer ours is dropped. */
-static void take_finished(struct intake *intake)
-{
-    struct finished_result *finished;
-    while (intake->ready_count + 2 <= MOST_IN_TXN &&
-           (finished = channel_receive(intake->shared->finished, 0))) {
-        struct finished_result *result = finished->after ? finished->after : finished;
-        struct flight *flight = flights_find(intake->flights, result->job_handle);
-        if (!flight) {
-            finished_result_free(finished);
-            continue;
-        }
-        struct partition *partition = partition_of(intake, flight);
-        offset_ledger_answer(partition->ledger, flight->offset);
-        partition->dirty = true;
-        remove_flight(intake, flight);
-        for (; finished; finished = result == finished ? NULL : result) {
-            finished->partition = partition;
-            finished->after = NULL;
-            intake->ready[intake->ready_count++] = finished;
-        }
-    }
-}
-
-static void replace_too_large(struct intake *intake)
-{
-    for (size_t i = 0; i < intake->ready_count; i++)
-        if (intake->ready[i]->too_large)
-            intake->ready[i] = finished_result_shrink(intake->ready[i]);
-}
-
-static void drop_ready(struct intake *intake, bool committed)
-{
-    for (size_t i = 0; i < intake->ready_count; i++) {
-        if (committed && intake->ready[i]->job_handle == 0)
-            intake->shared->metrics->dead_letters++;
-        else if (committed)
-            intake->shared->metrics->results[intake->ready[i]->status]++;
-        finished_result_free(intake->ready[i]);
-    }
-    intake->ready_count = 0;
-}
-
-/* Results and offsets in one transaction. What was aborted is kept and goes with the next one. */
-static bool commit_transaction(struct intake *intake)
-{
-    struct error err;
-    take_finished(intake);
-    replace_too_large(intake);
-    size_t count = gather_commits(intake, NULL, commit_list, commit_metadata);
-    if (count == 0 && intake->ready_count == 0)
-        return true;
-    int64_t begin_ns = monotime_ns();
-    enum status status = result_txn_commit(intake->txn, intake->ready, intake->ready_count, intake->source,
-                                           commit_list, count, &err);
-    trace_span(TRACE_INTAKE, "transaction", begin_ns, "results", (int64_t)intake->ready_count);
-    if (status == STATUS_OK) {
-        mark_committed(intake, count);
-        drop_ready(intake, true);
-        return true;
-    }
-    mark_uncommitted(intake, count);
-    intake->next_commit_ms = monotime_ms() + TXN_RETRY_MS;
-    if (status != STATUS_TIMEOUT) {
-        err.status = status == STATUS_UNAVAILABLE ? STATUS_INTERNAL : status;
-        take_fault(intake, &err); /* the producer cannot go on: end, and start anew */
-    }
-    return false;
-}
-
-/* False: it has to be made again. */
-static bool commit(struct intake *intake, const struct partition *only, bool wait)
-{
-    return intake->txn ? commit_transaction(intake) : commit_offsets(intake, only, wait);
-}
-
-/* The partition's uncommitted results go with it: whoever has it now answers those jobs. */
-static void drop_results_of(struct intake *intake, const struct partition *partition)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < intake->ready_count; i++) {
-        if (intake->ready[i]->partition == partition)
-            finished_result_free(intake->ready[i]);
-        else
-            intake->ready[kept++] = intake->ready[i];
-    }
-    intake->ready_count = kept;
-}
-
 static void strike(struct intake *intake, struct flight *flight)
 {
     if (flight->attempts == 0) /* the partition's reservation speaks for it */
         return;
-    offset_ledger_strike(partition_of(intake, flight)->ledger, flight->offset);
+    offset_ledger_strike(intake_partition_of(intake, flight)->ledger, flight->offset);
     flight->struck = true;
 }
 
 static void forgive(struct intake *intake, struct flight *flight)
 {
     if (flight->struck)
-        offset_ledger_forgive(partition_of(intake, flight)->ledger, flight->offset);
+        offset_ledger_forgive(intake_partition_of(intake, flight)->ledger, flight->offset);
     flight->struck = false;
 }
 
@@ -373,28 +146,36 @@ static void leave(struct intake *intake, struct partition *partition)
     partition->dirty |= offset_ledger_leave(partition->ledger);
 }
 
+/* Unsaid, it would be held against the jobs that ran here. */
+static void commit_farewell(struct intake *intake, const struct partition *only)
+{
+    for (int i = 0; i < LAST_COMMITS && !intake->shared->failure; i++)
+        if (intake_commit(intake, only, true) && intake->ready_count == 0)
+            return;
+}
+
 static void take_revoked(void *context, const struct job_source_partition *revoked, bool lost)
 {
     struct intake *intake = context;
-    struct partition *partition = find_partition(intake, revoked->topic, revoked->partition);
+    struct partition *partition = intake_find_partition(intake, revoked->topic, revoked->partition);
     size_t at = 0;
     if (!partition)
         return;
     intake->shared->metrics->rebalances++;
     if (intake->txn)
-        take_finished(intake);
+        intake_take_finished(intake);
     else
         take_acks(intake);
     if (!lost && !intake->closing) {
         leave(intake, partition);
-        commit(intake, partition, true);
+        commit_farewell(intake, partition);
     }
-    drop_results_of(intake, partition);
+    intake_drop_results_of(intake, partition);
     for (struct flight *flight; (flight = flights_each(intake->flights, &at));) {
         if (flight->partition != partition)
             continue;
         cancel(intake, flight, STATUS_CLOSED);
-        remove_flight(intake, flight);
+        intake_remove_flight(intake, flight);
     }
     if (partition->metrics)
         partition->metrics->lag = -1;
@@ -509,7 +290,7 @@ static void run_record(struct intake *intake, struct flight *flight, const struc
 
 static void take_record(struct intake *intake, const struct job_record *record)
 {
-    struct partition *partition = find_partition(intake, record->topic, record->partition);
+    struct partition *partition = intake_find_partition(intake, record->topic, record->partition);
     CHECK(partition != NULL);
     if (!offset_ledger_take(partition->ledger, record->offset)) {
         intake->shared->metrics->jobs_repeated++;
@@ -544,14 +325,14 @@ static bool write_ahead(struct intake *intake, struct flight *const *wave, size_
 {
     bool known = true;
     for (size_t i = 0; i < count; i++) {
-        struct partition *partition = partition_of(intake, wave[i]);
+        struct partition *partition = intake_partition_of(intake, wave[i]);
         if (wave[i]->attempts == 0 && wave[i]->offset < partition->safe_until)
             continue;
         strike(intake, wave[i]);
         partition->dirty = true;
         known = false;
     }
-    if (known || commit(intake, NULL, true))
+    if (known || intake_commit(intake, NULL, true))
         return true;
     for (size_t i = 0; i < count; i++)
         forgive(intake, wave[i]);
@@ -584,10 +365,10 @@ static void take_acks(struct intake *intake)
     for (struct emit_ack *ack; (ack = channel_receive(intake->shared->acks, 0));) {
         struct flight *flight = flights_find(intake->flights, ack->job_handle);
         if (flight) {
-            struct partition *partition = partition_of(intake, flight);
+            struct partition *partition = intake_partition_of(intake, flight);
             offset_ledger_answer(partition->ledger, flight->offset);
             partition->dirty = true;
-            remove_flight(intake, flight);
+            intake_remove_flight(intake, flight);
         }
         free(ack);
     }
@@ -654,7 +435,7 @@ static void tick(struct intake *intake)
     intake->shared->intake_ms = now_ms;
     if (now_ms >= intake->next_commit_ms) {
         intake->next_commit_ms = now_ms + intake->shared->config->results.flush_ms;
-        commit(intake, NULL, false);
+        intake_commit(intake, NULL, false);
     }
     if (now_ms < intake->next_tick_ms)
         return;
@@ -664,7 +445,7 @@ static void tick(struct intake *intake)
     measure(intake);
 }
 
-static void take_fault(struct intake *intake, const struct error *err)
+void intake_take_fault(struct intake *intake, const struct error *err)
 {
     int64_t now_ms = monotime_ms();
     if (err->status != STATUS_UNAVAILABLE) {
@@ -690,7 +471,7 @@ static void give_back(struct intake *intake, bool hurry)
             continue;
         forgive(intake, flight);
         cancel(intake, flight, STATUS_CLOSED);
-        remove_flight(intake, flight);
+        intake_remove_flight(intake, flight);
     }
 }
 
@@ -699,44 +480,58 @@ static void say_farewell(struct intake *intake)
     for (int i = 0; i < MAX_PARTITIONS; i++)
         if (intake->partitions[i].used)
             leave(intake, &intake->partitions[i]);
-    for (int i = 0; i < LAST_COMMITS && !intake->shared->failure && (i == 0 || intake->ready_count > 0); i++)
-        commit(intake, NULL, true);
+    commit_farewell(intake, NULL);
     intake->closing = true;
+}
+
+bool intake_turn(struct intake *intake)
+{
+    struct pipeline_shared *shared = intake->shared;
+    struct job_record record;
+    struct error err;
+    if (shared->draining && flights_count(intake->flights) == 0)
+        return false;
+    balance(intake);
+    if (job_source_poll(intake->source, channel_count(shared->acks) ? 0 : POLL_MS, &record, &err)) {
+        shared->connected = true;
+        if (!shared->draining) /* else it is not committed and comes to another worker */
+            take_record(intake, &record);
+    } else if (err.status != STATUS_OK) {
+        intake_take_fault(intake, &err);
+    }
+    take_acks(intake);
+    tick(intake);
+    if (shared->draining)
+        give_back(intake, shared->hurry);
+    else
+        start_held(intake);
+    return true;
+}
+
+void intake_end(struct intake *intake)
+{
+    say_farewell(intake);
+    channel_shut(intake->shared->commands);
+    result_txn_close(intake->txn);
+    intake_drop_ready(intake, false);
+    job_source_close(intake->source);
+    control_reader_close(intake->control);
+    intake->txn = NULL;
+    intake->source = NULL;
+    intake->control = NULL;
 }
 
 static void *run(void *context)
 {
     struct intake *intake = context;
-    struct pipeline_shared *shared = intake->shared;
     control_reader_poll(intake->control, intake->cancellations, CONTROL_WAIT_MS);
-    while (!shared->draining || flights_count(intake->flights) > 0) {
-        struct job_record record;
-        struct error err;
-        balance(intake);
-        if (job_source_poll(intake->source, channel_count(shared->acks) ? 0 : POLL_MS, &record, &err)) {
-            shared->connected = true;
-            if (!shared->draining) /* else it is not committed and comes to another worker */
-                take_record(intake, &record);
-        } else if (err.status != STATUS_OK) {
-            take_fault(intake, &err);
-        }
-        take_acks(intake);
-        tick(intake);
-        if (shared->draining)
-            give_back(intake, shared->hurry);
-        else
-            start_held(intake);
-    }
-    say_farewell(intake);
-    channel_shut(shared->commands);
-    result_txn_close(intake->txn);
-    drop_ready(intake, false);
-    job_source_close(intake->source);
-    control_reader_close(intake->control);
+    while (intake_turn(intake))
+        ;
+    intake_end(intake);
     return NULL;
 }
 
-enum status intake_start(struct intake **out, struct pipeline_shared *shared, struct error *err)
+enum status intake_open(struct intake **out, struct pipeline_shared *shared, struct error *err)
 {
     *out = NULL;
     struct intake *intake = calloc(1, sizeof *intake);
@@ -744,7 +539,7 @@ enum status intake_start(struct intake **out, struct pipeline_shared *shared, st
         return error_set(err, STATUS_NO_MEMORY, "no memory for the intake stage");
     intake->shared = shared;
     intake->max_flights = (size_t)shared->config->limits.max_inflight_jobs;
-    struct job_source_callbacks callbacks = {take_assigned, take_revoked, take_commit_failed, intake};
+    struct job_source_callbacks callbacks = {take_assigned, take_revoked, intake_take_commit_failed, intake};
     enum status status = flights_open(&intake->flights, intake->max_flights + FETCHED_AHEAD, err);
     if (status == STATUS_OK)
         status = cancellations_open(&intake->cancellations, err);
@@ -754,17 +549,36 @@ enum status intake_start(struct intake **out, struct pipeline_shared *shared, st
         status = result_txn_open(&intake->txn, shared->config, shared->worker_id, err);
     if (status == STATUS_OK)
         status = job_source_open(&intake->source, shared->config, &callbacks, err);
-    if (status == STATUS_OK && pthread_create(&intake->thread, NULL, run, intake) != 0) {
-        job_source_close(intake->source);
-        status = error_set(err, STATUS_NO_MEMORY, "cannot start the intake thread");
-    }
     if (status != STATUS_OK) {
-        result_txn_close(intake->txn);
-        control_reader_close(intake->control);
-        cancellations_close(intake->cancellations);
-        flights_close(intake->flights);
-        free(intake);
+        intake_close(intake);
         return status;
+    }
+    *out = intake;
+    return STATUS_OK;
+}
+
+void intake_close(struct intake *intake)
+{
+    job_source_close(intake->source);
+    result_txn_close(intake->txn);
+    control_reader_close(intake->control);
+    for (int i = 0; i < MAX_PARTITIONS; i++)
+        offset_ledger_close(intake->partitions[i].ledger);
+    cancellations_close(intake->cancellations);
+    flights_close(intake->flights);
+    free(intake);
+}
+
+enum status intake_start(struct intake **out, struct pipeline_shared *shared, struct error *err)
+{
+    struct intake *intake;
+    *out = NULL;
+    enum status status = intake_open(&intake, shared, err);
+    if (status != STATUS_OK)
+        return status;
+    if (pthread_create(&intake->thread, NULL, run, intake) != 0) {
+        intake_close(intake);
+        return error_set(err, STATUS_NO_MEMORY, "cannot start the intake thread");
     }
     *out = intake;
     return STATUS_OK;
@@ -775,9 +589,5 @@ void intake_join(struct intake *intake)
     if (!intake)
         return;
     pthread_join(intake->thread, NULL);
-    for (int i = 0; i < MAX_PARTITIONS; i++)
-        offset_ledger_close(intake->partitions[i].ledger);
-    cancellations_close(intake->cancellations);
-    flights_close(intake->flights);
-    free(intake);
+    intake_close(intake);
 }

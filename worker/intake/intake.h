@@ -14,4 +14,11 @@ MUST_CHECK enum status intake_start(struct intake **out, struct pipeline_shared 
  * `commands` then. */
 void intake_join(struct intake *intake);
 
+/* The same without a thread, turn by turn, for the simulation (tests/sim): open, turns until false, end (the
+ * last commits, leaving the group), close. */
+MUST_CHECK enum status intake_open(struct intake **out, struct pipeline_shared *shared, struct error *err);
+bool intake_turn(struct intake *intake); /* false: drained */
+void intake_end(struct intake *intake);
+void intake_close(struct intake *intake);
+
 #endif

@@ -171,13 +171,10 @@ size_t offset_ledger_metadata(const struct offset_ledger *ledger, char out[OFFSE
     return base64_encode(raw, bytes, out);
 }
 
-static bool append_run(struct offset_ledger *ledger, uint64_t length, uint64_t state)
+static void append_run(struct offset_ledger *ledger, uint64_t length, uint8_t state)
 {
-    if (length > ledger->window - (uint64_t)(ledger->next - ledger->base))
-        return false;
     for (uint64_t i = 0; i < length; i++)
-        append(ledger, (uint8_t)state);
-    return true;
+        append(ledger, state == OPEN && ledger->next < ledger->attempted_until ? 1 : state);
 }
 
 /* Appends the runs of one map. False: not a map of this version. */
@@ -185,20 +182,20 @@ static bool apply_metadata(struct offset_ledger *ledger, const char *metadata)
 {
     uint8_t raw[MAP_RAW_MAX_BYTES];
     size_t bytes = 0, at = 1;
-    uint64_t until, run, state;
+    uint64_t until, run;
     if (!base64_decode(metadata, raw, sizeof raw, &bytes) || bytes == 0 || raw[0] != OFFSET_MAP_VERSION ||
         !get_varint(raw, bytes, &at, &until))
         return false;
     ledger->attempted_until = until > 0 ? ledger->base + (int64_t)until : 0;
     while (at < bytes) {
-        if (!get_varint(raw, bytes, &at, &run))
+        if (!get_varint(raw, bytes, &at, &run) ||
+            run >> 2 > ledger->window - (uint64_t)(ledger->next - ledger->base))
             return false;
-        state = (run & 3) == 0 ? OPEN : (run & 3) == 1 ? ANSWERED : 1;
+        uint64_t state = (run & 3) == 0 ? OPEN : (run & 3) == 1 ? ANSWERED : 1;
         if ((run & 3) == 3 &&
             (!get_varint(raw, bytes, &at, &state) || state < 1 || state > OFFSET_LEDGER_MOST_ATTEMPTS))
             return false;
-        if (!append_run(ledger, run >> 2, state))
-            return false;
+        append_run(ledger, run >> 2, (uint8_t)state);
     }
     return true;
 }
@@ -225,8 +222,6 @@ static bool take_known(struct offset_ledger *ledger, int64_t offset)
 {
     if (state_of(ledger, offset) == ANSWERED)
         return false;
-    if (state_of(ledger, offset) == OPEN && offset < ledger->attempted_until)
-        set_state(ledger, offset, 1);
     ledger->open_count++;
     return true;
 }
@@ -306,11 +301,11 @@ int64_t offset_ledger_reserved(const struct offset_ledger *ledger)
     return ledger->reserved_until;
 }
 
-/* What an earlier owner attempted and nobody has taken since stays marked. All that was taken below that mark
- * has its count, so the mark adds nothing to it. */
+/* What an earlier owner attempted, and neither it nor anybody since has named in a map, stays marked. All
+ * that is in the ring below that mark has its count, so the mark adds nothing to it. */
 bool offset_ledger_leave(struct offset_ledger *ledger)
 {
-    bool news = ledger->reserved_until > ledger->base;
+    bool news = ledger->reserved_until > 0 && ledger->reserved_until > ledger->base;
     ledger->reserved_until = 0;
     if (ledger->attempted_until <= ledger->next)
         ledger->attempted_until = 0;

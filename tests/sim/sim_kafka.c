@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: Apache-2.0
+// A Kafka in memory behind the seams of the intake: these definitions take the place of job_source.c,
+// result_txn.c, control_reader.c and job_parse.c when the simulation is linked. A transaction is applied
+// whole or not at all; a member that the group has expelled cannot commit (KIP-447); partitions move only
+// after their owner let go or was expelled.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/sim.h"
+#include "worker/emit/result_txn.h"
+#include "worker/intake/control_reader.h"
+#include "worker/intake/job_source.h"
+
+struct job_source {
+    int member;
+    bool paused;
+    int turn; /* which partition is asked first */
+    struct job_source_callbacks callbacks;
+};
+
+struct result_txn {
+    int member;
+};
+
+static const char jobs_topic[] = "millrace.jobs";
+
+/* ---- the group ---- */
+
+int sim_join(bool *crashed)
+{
+    CHECK(sim.member_count < SIM_MOST_MEMBERS);
+    sim.joining = sim.member_count++;
+    sim.members[sim.joining] =
+        (struct sim_member){.used = true, .in_group = true, .seen_ms = sim_now_ms(), .crashed = crashed};
+    sim_rebalance();
+    return sim.joining;
+}
+
+void sim_rebalance(void)
+{
+    int alive[SIM_MOST_MEMBERS], count = 0;
+    for (int i = 0; i < sim.member_count; i++)
+        if (sim.members[i].in_group)
+            alive[count++] = i;
+    uint64_t shift = sim_random(SIM_PARTITIONS);
+    for (int p = 0; p < SIM_PARTITIONS; p++)
+        sim.partitions[p].target = count ? alive[((uint64_t)p + shift) % (uint64_t)count] : -1;
+}
+
+static void expel(int member)
+{
+    sim.members[member].in_group = false;
+    for (int p = 0; p < SIM_PARTITIONS; p++)
+        if (sim.partitions[p].owner == member)
+            sim.partitions[p].owner = -1;
+    sim_rebalance();
+}
+
+void sim_expel_silent(void)
+{
+    for (int i = 0; i < sim.member_count; i++) {
+        struct sim_member *member = &sim.members[i];
+        if (sim_broker_down() && !member->dead)
+            member->seen_ms = sim_now_ms(); /* a coordinator that comes back gives everybody a new session */
+        else if (member->in_group && sim_now_ms() - member->seen_ms > SIM_SESSION_MS)
+            expel(i);
+    }
+}
+
+/* ---- job_source ---- */
+
+enum status job_source_open(struct job_source **out, const struct config *config,
+                            const struct job_source_callbacks *callbacks, struct error *err)
+{
+    (void)config;
+    (void)err;
+    *out = calloc(1, sizeof **out);
+    CHECK(*out != NULL);
+    (*out)->member = sim.joining;
+    (*out)->callbacks = *callbacks;
+    return STATUS_OK;
+}
+
+static void revoke(struct job_source *source, int p, bool lost)
+{
+    struct sim_member *member = &sim.members[source->member];
+    const struct job_source_partition partition = {jobs_topic, p, -1, NULL};
+    member->has[p] = false;
+    source->callbacks.revoked(source->callbacks.context, &partition, lost);
+    if (sim.partitions[p].owner == source->member)
+        sim.partitions[p].owner = -1;
+}
+
+static void assign(struct job_source *source, int p)
+{
+    struct sim_member *member = &sim.members[source->member];
+    struct sim_partition *partition = &sim.partitions[p];
+    const char *metadata = sim.bug == BUG_MAP_DROPPED ? "" : partition->metadata;
+    const struct job_source_partition assigned = {jobs_topic, p, partition->committed, metadata};
+    partition->owner = source->member;
+    member->has[p] = true;
+    member->position[p] = partition->committed < 0 ? 0 : partition->committed;
+    source->callbacks.assigned(source->callbacks.context, &assigned);
+}
+
+void job_source_close(struct job_source *source)
+{
+    if (!source)
+        return;
+    struct sim_member *member = &sim.members[source->member];
+    for (int p = 0; p < SIM_PARTITIONS && !member->dead; p++)
+        if (member->has[p])
+            revoke(source, p, !member->in_group);
+    if (!member->dead && member->in_group)
+        expel(source->member);
+    free(source);
+}
+
+static void follow_group(struct job_source *source)
+{
+    struct sim_member *member = &sim.members[source->member];
+    for (int p = 0; p < SIM_PARTITIONS; p++)
+        if (member->has[p] && !member->in_group)
+            revoke(source, p, true);
+    if (!member->in_group) {
+        member->in_group = true;
+        sim_rebalance();
+    }
+    for (int p = 0; p < SIM_PARTITIONS; p++)
+        if (member->has[p] && sim.partitions[p].target != source->member)
+            revoke(source, p, false);
+    for (int p = 0; p < SIM_PARTITIONS; p++)
+        if (!member->has[p] && sim.partitions[p].target == source->member && sim.partitions[p].owner == -1)
+            assign(source, p);
+}
+
+static bool next_record(struct job_source *source, int p, struct job_record *record)
+{
+    struct sim_member *member = &sim.members[source->member];
+    const struct sim_partition *partition = &sim.partitions[p];
+    for (int i = 0; i < partition->count && member->has[p]; i++) {
+        const struct sim_job *job = &sim.jobs[partition->jobs[i]];
+        if (job->offset < member->position[p])
+            continue;
+        member->position[p] = job->offset + 1;
+        *record = (struct job_record){.value = job->value,
+                                      .value_bytes = strlen(job->value),
+                                      .key = job->name,
+                                      .key_bytes = strlen(job->name),
+                                      .cluster_id = "sim",
+                                      .topic = jobs_topic,
+                                      .partition = p,
+                                      .offset = job->offset,
+                                      .timestamp_ms = 1};
+        return true;
+    }
+    return false;
+}
+
+bool job_source_poll(struct job_source *source, int timeout_ms, struct job_record *record, struct error *err)
+{
+    struct sim_member *member = &sim.members[source->member];
+    (void)timeout_ms;
+    err->status = STATUS_OK;
+    if (sim_broker_down() || member->dead)
+        return false;
+    member->seen_ms = sim_now_ms();
+    follow_group(source);
+    for (int i = 0; i < SIM_PARTITIONS && !source->paused; i++)
+        if (next_record(source, (source->turn + i) % SIM_PARTITIONS, record)) {
+            source->turn++;
+            return true;
+        }
+    return false;
+}
+
+void job_source_pause(struct job_source *source, bool paused)
+{
+    source->paused = paused;
+}
+
+enum status job_source_commit(struct job_source *source, const struct job_source_partition *partitions,
+                              size_t count, bool wait, struct error *err)
+{
+    (void)source;
+    (void)partitions;
+    (void)count;
+    (void)wait;
+    return error_set(err, STATUS_INTERNAL, "the simulation delivers exactly once");
+}
+
+int64_t job_source_lag(struct job_source *source, const char *topic, int32_t partition, int64_t next_offset)
+{
+    int64_t end = sim.partitions[partition].end;
+    (void)source;
+    (void)topic;
+    return end > next_offset ? end - (next_offset < 0 ? 0 : next_offset) : 0;
+}
+
+const char *job_source_cluster_id(struct job_source *source)
+{
+    (void)source;
+    return "sim";
+}
+
+/* ---- transactions ---- */
+
+enum status result_txn_open(struct result_txn **out, const struct config *config, const char *worker_id,
+                            struct error *err)
+{
+    (void)config;
+    (void)worker_id;
+    (void)err;
+    *out = calloc(1, sizeof **out);
+    CHECK(*out != NULL);
+    (*out)->member = sim.joining;
+    return STATUS_OK;
+}
+
+void result_txn_close(struct result_txn *txn)
+{
+    free(txn);
+}
+
+struct sim_job *sim_find_job(const char *name, size_t bytes)
+{
+    for (int i = 0; i < sim.job_count; i++)
+        if (strlen(sim.jobs[i].name) == bytes && memcmp(sim.jobs[i].name, name, bytes) == 0)
+            return &sim.jobs[i];
+    return NULL;
+}
+
+bool sim_committed_says_answered(const struct sim_job *job, unsigned *attempts)
+{
+    const struct sim_partition *partition = &sim.partitions[job->partition];
+    *attempts = 0;
+    CHECK(offset_ledger_begin(sim.reader, partition->committed, partition->metadata) == STATUS_OK);
+    if (!offset_ledger_take(sim.reader, job->offset))
+        return true;
+    *attempts = offset_ledger_attempts(sim.reader, job->offset);
+    return false;
+}
+
+static void apply_result(const struct finished_result *finished)
+{
+    const struct sink_record *record = &finished->record;
+    struct sim_job *job = sim_find_job(record->key, record->key_bytes);
+    CHECK(job != NULL);
+    if (strcmp(record->topic, "millrace.jobs-dlt") == 0) {
+        job->dead_letters++;
+        return;
+    }
+    job->answers++;
+    job->poisoned += strstr(record->value, "job_poisoned") != NULL;
+    if (job->answers > 1)
+        sim_violate("%s (partition %d, offset %lld) has %d results", job->name, job->partition,
+                    (long long)job->offset, job->answers);
+}
+
+static void apply_offset(const struct job_source_partition *offset)
+{
+    struct sim_partition *partition = &sim.partitions[offset->partition];
+    if (offset->offset < 0)
+        return;
+    int64_t committed = offset->offset + (sim.bug == BUG_PAST_UNFINISHED && offset->offset < partition->end);
+    if (committed < partition->committed)
+        sim_violate("the offset of partition %d went back from %lld to %lld", (int)offset->partition,
+                    (long long)partition->committed, (long long)committed);
+    partition->committed = committed;
+    snprintf(partition->metadata, sizeof partition->metadata, "%s", offset->metadata ? offset->metadata : "");
+}
+
+static void apply(struct finished_result **results, size_t count, const struct job_source_partition *offsets,
+                  size_t offset_count)
+{
+    for (size_t i = 0; i < count; i++)
+        apply_result(results[i]);
+    for (size_t i = 0; i < offset_count; i++)
+        apply_offset(&offsets[i]);
+    for (int i = 0; i < sim.job_count; i++)
+        if (sim.jobs[i].dead_letters != sim.jobs[i].poisoned)
+            sim_violate("%s has %d dead letters and %d answers job_poisoned", sim.jobs[i].name,
+                        sim.jobs[i].dead_letters, sim.jobs[i].poisoned);
+}
+
+static enum status crash(struct sim_member *member, struct error *err)
+{
+    *member->crashed = true;
+    member->dead = true;
+    return error_set(err, STATUS_INTERNAL, "crashed");
+}
+
+enum status result_txn_commit(struct result_txn *txn, struct finished_result **results, size_t count,
+                              struct job_source *source, const struct job_source_partition *offsets,
+                              size_t offset_count, struct error *err)
+{
+    struct sim_member *member = &sim.members[txn->member];
+    (void)source;
+    if (member->dead)
+        return error_set(err, STATUS_INTERNAL, "dead");
+    bool expelled = !member->in_group && sim.bug != BUG_LOST_IGNORED;
+    if (sim_broker_down() || expelled || sim_chance(sim.faults.abort)) {
+        if (sim.bug == BUG_COMMIT_EARLY && !expelled)
+            apply(results, 0, offsets, offset_count);
+        return error_set(err, STATUS_TIMEOUT, "aborted");
+    }
+    if (sim_chance(sim.faults.crash_before))
+        return crash(member, err);
+    if (sim.bug == BUG_START_UNRECORDED && count == 0)
+        return STATUS_OK; /* said to be written, and is not */
+    apply(results, count, offsets, offset_count);
+    if (sim_chance(sim.faults.crash_after))
+        return crash(member, err);
+    return STATUS_OK;
+}
+
+/* ---- what the simulation does not look at ---- */
+
+enum status control_reader_open(struct control_reader **out, const struct config *config, struct error *err)
+{
+    (void)config;
+    (void)err;
+    *out = NULL;
+    return STATUS_OK;
+}
+
+void control_reader_close(struct control_reader *reader)
+{
+    (void)reader;
+}
+
+bool control_reader_poll(struct control_reader *reader, struct cancellations *cancellations, int wait_ms)
+{
+    (void)reader;
+    (void)cancellations;
+    (void)wait_ms;
+    return false;
+}
+
+enum status job_parse(struct job **out, const struct job_parse_context *context,
+                      const struct job_record *record, struct job_fault *fault)
+{
+    struct job *job = calloc(1, sizeof *job);
+    (void)context;
+    (void)fault;
+    CHECK(job != NULL);
+    arena_init(&job->arena, 1);
+    struct sim_job *known = sim_find_job(record->key, record->key_bytes);
+    job->custom_id = known->name;
+    job->batch_id = "";
+    job->source = *record;
+    *out = job;
+    return STATUS_OK;
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+// The intake thread's commits: of offsets alone, or of results and offsets in one transaction. Every commit
+// carries the partition's map and a reservation for what may start next.
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/monotime.h"
+#include "base/trace.h"
+#include "worker/intake/intake_internal.h"
+
+void intake_remove_flight(struct intake *intake, struct flight *flight)
+{
+    flights_remove(intake->flights, flight);
+    intake->shared->metrics->inflight_jobs = (int64_t)flights_count(intake->flights);
+}
+
+struct partition *intake_partition_of(struct intake *intake, const struct flight *flight)
+{
+    return &intake->partitions[(const struct partition *)flight->partition - intake->partitions];
+}
+
+struct partition *intake_find_partition(struct intake *intake, const char *topic, int32_t number)
+{
+    for (int i = 0; i < MAX_PARTITIONS; i++)
+        if (intake->partitions[i].used && intake->partitions[i].number == number &&
+            strcmp(intake->partitions[i].topic, topic) == 0)
+            return &intake->partitions[i];
+    return NULL;
+}
+
+/* What is known to be in the log may start soon; what is not there yet could not be told from it later. */
+static void reserve_ahead(struct intake *intake, struct partition *partition)
+{
+    int64_t next = offset_ledger_next(partition->ledger);
+    int64_t more = job_source_lag(intake->source, partition->topic, partition->number, next);
+    more = more < 0 ? 0 : more > RESERVE_OFFSETS ? RESERVE_OFFSETS : more;
+    if (!partition->left)
+        offset_ledger_reserve(partition->ledger, next + more);
+    partition->sent_until = offset_ledger_reserved(partition->ledger);
+}
+
+static size_t gather_commits(struct intake *intake, const struct partition *only,
+                             struct job_source_partition *out, char (*metadata)[OFFSET_MAP_MAX_BYTES])
+{
+    size_t count = 0;
+    for (int i = 0; i < MAX_PARTITIONS; i++) {
+        struct partition *partition = &intake->partitions[i];
+        if (!partition->used || !partition->dirty || (only && only != partition))
+            continue;
+        reserve_ahead(intake, partition);
+        offset_ledger_metadata(partition->ledger, metadata[count]);
+        out[count] =
+            (struct job_source_partition){partition->topic, partition->number,
+                                          offset_ledger_commit_offset(partition->ledger), metadata[count]};
+        partition->dirty = false;
+        count++;
+    }
+    return count;
+}
+
+static struct job_source_partition commit_list[MAX_PARTITIONS]; /* the intake thread's only */
+static char commit_metadata[MAX_PARTITIONS][OFFSET_MAP_MAX_BYTES];
+
+static void mark_committed(struct intake *intake, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct partition *partition =
+            intake_find_partition(intake, commit_list[i].topic, commit_list[i].partition);
+        partition->safe_until = partition->sent_until;
+    }
+    intake->shared->metrics->commits++;
+}
+
+static void mark_uncommitted(struct intake *intake, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct partition *partition =
+            intake_find_partition(intake, commit_list[i].topic, commit_list[i].partition);
+        partition->dirty = true;
+    }
+    intake->shared->metrics->commit_failures++;
+}
+
+/* Without new answers nothing else would commit again, and a restart would repeat jobs. */
+void intake_take_commit_failed(void *context, const struct job_source_partition *failed)
+{
+    struct intake *intake = context;
+    struct partition *partition = intake_find_partition(intake, failed->topic, failed->partition);
+    if (partition)
+        partition->dirty = true;
+    intake->shared->metrics->commit_failures++;
+}
+
+static bool commit_offsets(struct intake *intake, const struct partition *only, bool wait)
+{
+    struct error err;
+    size_t count = gather_commits(intake, only, commit_list, commit_metadata);
+    if (count == 0)
+        return true;
+    if (job_source_commit(intake->source, commit_list, count, wait, &err) == STATUS_OK) {
+        mark_committed(intake, wait ? count : 0);
+        return true;
+    }
+    log_warn("intake", "%s", err.text);
+    mark_uncommitted(intake, count);
+    return false;
+}
+
+/* ---- exactly once ---- */
+
+/* A result becomes part of the next transaction. One of a job that is no longer ours is dropped. */
+void intake_take_finished(struct intake *intake)
+{
+    struct finished_result *finished;
+    while (intake->ready_count + 2 <= MOST_IN_TXN &&
+           (finished = channel_receive(intake->shared->finished, 0))) {
+        struct finished_result *result = finished->after ? finished->after : finished;
+        struct flight *flight = flights_find(intake->flights, result->job_handle);
+        if (!flight) {
+            finished_result_free(finished);
+            continue;
+        }
+        struct partition *partition = intake_partition_of(intake, flight);
+        offset_ledger_answer(partition->ledger, flight->offset);
+        partition->dirty = true;
+        intake_remove_flight(intake, flight);
+        for (; finished; finished = result == finished ? NULL : result) {
+            finished->partition = partition;
+            finished->after = NULL;
+            intake->ready[intake->ready_count++] = finished;
+        }
+    }
+}
+
+static void replace_too_large(struct intake *intake)
+{
+    for (size_t i = 0; i < intake->ready_count; i++)
+        if (intake->ready[i]->too_large)
+            intake->ready[i] = finished_result_shrink(intake->ready[i]);
+}
+
+void intake_drop_ready(struct intake *intake, bool committed)
+{
+    for (size_t i = 0; i < intake->ready_count; i++) {
+        if (committed && intake->ready[i]->job_handle == 0)
+            intake->shared->metrics->dead_letters++;
+        else if (committed)
+            intake->shared->metrics->results[intake->ready[i]->status]++;
+        finished_result_free(intake->ready[i]);
+    }
+    intake->ready_count = 0;
+}
+
+/* Results and offsets in one transaction. What was aborted is kept and goes with the next one. */
+static bool commit_transaction(struct intake *intake)
+{
+    struct error err;
+    intake_take_finished(intake);
+    replace_too_large(intake);
+    size_t count = gather_commits(intake, NULL, commit_list, commit_metadata);
+    if (count == 0 && intake->ready_count == 0)
+        return true;
+    int64_t begin_ns = monotime_ns();
+    enum status status = result_txn_commit(intake->txn, intake->ready, intake->ready_count, intake->source,
+                                           commit_list, count, &err);
+    trace_span(TRACE_INTAKE, "transaction", begin_ns, "results", (int64_t)intake->ready_count);
+    if (status == STATUS_OK) {
+        mark_committed(intake, count);
+        intake_drop_ready(intake, true);
+        return true;
+    }
+    mark_uncommitted(intake, count);
+    intake->next_commit_ms = monotime_ms() + TXN_RETRY_MS;
+    if (status != STATUS_TIMEOUT) {
+        err.status = status == STATUS_UNAVAILABLE ? STATUS_INTERNAL : status;
+        intake_take_fault(intake, &err); /* the producer cannot go on: end, and start anew */
+    }
+    return false;
+}
+
+/* False: it has to be made again. */
+bool intake_commit(struct intake *intake, const struct partition *only, bool wait)
+{
+    return intake->txn ? commit_transaction(intake) : commit_offsets(intake, only, wait);
+}
+
+void intake_drop_results_of(struct intake *intake, const struct partition *partition)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < intake->ready_count; i++) {
+        if (intake->ready[i]->partition == partition)
+            finished_result_free(intake->ready[i]);
+        else
+            intake->ready[kept++] = intake->ready[i];
+    }
+    intake->ready_count = kept;
+}
