@@ -95,6 +95,10 @@
     X(kvtier, queue_mb, INT, 64, 1, 65536, "blocks waiting to be written; more are dropped and counted") \
     X(kvtier, salt, SECRET, "", 0, 0, "isolates this worker group's blocks")
 
+#define CONFIG_CATALOGS(X)                   \
+    X(catalogs, directory, STRING, "", 0, 0, \
+      "directory of NAME@VERSION.jsonl files that jobs may name; empty: none")
+
 #define CONFIG_HTTP(X)                                                    \
     X(http, enabled, BOOL, true, 0, 0, "serve /metrics, /livez, /readyz") \
     X(http, bind, STRING, "127.0.0.1", 0, 0, "address")                   \
@@ -111,12 +115,13 @@
     X(worker, trust_headers, BOOL, false, 0, 0, "believe millrace-tenant headers")            \
     X(worker, log_level, ENUM, "info", "error|warn|info|debug", 0, "least severe lines to log")
 
-#define CONFIG_SECTIONS(S)                                                                            \
-    S(model, CONFIG_MODEL)                                                                            \
-    S(engine, CONFIG_ENGINE)                                                                          \
-    S(kafka, CONFIG_KAFKA)                                                                            \
-    S(results, CONFIG_RESULTS)                                                                        \
-    S(limits, CONFIG_LIMITS) S(stream, CONFIG_STREAM) S(proxy, CONFIG_PROXY) S(kvtier, CONFIG_KVTIER) \
+#define CONFIG_SECTIONS(S)                                                                                \
+    S(model, CONFIG_MODEL)                                                                                \
+    S(engine, CONFIG_ENGINE)                                                                              \
+    S(kafka, CONFIG_KAFKA)                                                                                \
+    S(results, CONFIG_RESULTS)                                                                            \
+    S(limits, CONFIG_LIMITS)                                                                              \
+    S(stream, CONFIG_STREAM) S(proxy, CONFIG_PROXY) S(kvtier, CONFIG_KVTIER) S(catalogs, CONFIG_CATALOGS) \
         S(http, CONFIG_HTTP) S(status_page, CONFIG_STATUS_PAGE) S(worker, CONFIG_WORKER)
 
 #endif

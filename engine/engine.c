@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "engine/constrain/constraint.h"
 #include "engine/kv/kv_cache.h"
 #include "engine/model/model.h"
 #include "engine/sampler.h"
@@ -390,6 +391,17 @@ static bool check_end(struct engine *engine, struct sequence *sequence, int32_t 
     return true;
 }
 
+/* A token that the constraint does not follow is one with which it ends. */
+static void advance_constraint(struct engine *engine, struct sequence *sequence, int32_t token)
+{
+    struct constraint *constraint = sequence->sampling->constraint;
+    if (!constraint)
+        return;
+    sequence->constraint_state = constraint->ops->next(constraint, sequence->constraint_state, token);
+    if (sequence->constraint_state == CONSTRAINT_DEAD)
+        finish(engine, sequence, ENGINE_FINISH_STOP, token, -1);
+}
+
 static void sample_token(struct engine *engine, struct sequence *sequence, const float *logits)
 {
     struct sampler_row row = {.logits = logits,
@@ -399,15 +411,21 @@ static void sample_token(struct engine *engine, struct sequence *sequence, const
                               .prompt_tokens = sequence->prompt_tokens,
                               .eos = engine->hparams->eos,
                               .eos_count = engine->hparams->eos_count,
-                              .choice = sequence->choice};
+                              .choice = sequence->choice,
+                              .constraint_state = sequence->constraint_state};
     int32_t token = sampler_pick(engine->sampler, &row);
+    if (token == SAMPLER_NOTHING) {
+        finish(engine, sequence, ENGINE_FINISH_ERROR, -1, -1);
+        return;
+    }
     struct engine_event *event = add_event(engine, ENGINE_EVENT_TOKEN, sequence);
     event->token = token;
     event->position = sequence_generated(sequence);
     fill_logprobs(engine, event, sequence, logits, sequence->sampling->logprobs);
     sequence->tokens[sequence->token_count++] = token;
     engine->stats.generated_tokens++;
-    check_end(engine, sequence, token);
+    if (!check_end(engine, sequence, token))
+        advance_constraint(engine, sequence, token);
 }
 
 static void report_prompt_token(struct engine *engine, struct sequence *sequence, uint32_t position,

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/constrain/constraint.h"
 #include "engine/philox.h"
 
 #define GREEDY_BELOW 1e-5f
@@ -114,6 +115,48 @@ static void keep_allowed(struct sampler *sampler, const struct sampler_row *row)
         sampler->scores[s->allowed_tokens[i]] = row->logits[s->allowed_tokens[i]];
 }
 
+static void mark(struct sampler *sampler, const int32_t *tokens, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (tokens[i] >= 0 && tokens[i] < sampler->vocab)
+            sampler->seen[tokens[i]] = 1;
+}
+
+static bool mark_allowed(struct sampler *sampler, const struct sampler_row *row)
+{
+    struct constraint *constraint = row->sampling->constraint;
+    if (constraint->ops->tokens) {
+        const int32_t *tokens;
+        size_t count = constraint->ops->tokens(constraint, row->constraint_state, &tokens);
+        mark(sampler, tokens, count);
+    } else {
+        const uint64_t *mask = constraint->ops->mask(constraint, row->constraint_state);
+        if (!mask)
+            return false;
+        for (int32_t i = 0; i < sampler->vocab; i++)
+            sampler->seen[i] = mask[i / 64] >> (i % 64) & 1;
+    }
+    if (constraint->ops->accepts(constraint, row->constraint_state)) {
+        mark(sampler, row->eos, (size_t)row->eos_count);
+        mark(sampler, row->sampling->stop_tokens, row->sampling->stop_token_count);
+    }
+    return true;
+}
+
+/* Forbids what the constraint does not allow. False: it passed a bound. */
+static bool constrain(struct sampler *sampler, const struct sampler_row *row)
+{
+    if (!row->sampling->constraint)
+        return true;
+    bool known = mark_allowed(sampler, row);
+    for (int32_t i = 0; i < sampler->vocab && known; i++)
+        if (!sampler->seen[i])
+            sampler->scores[i] = -INFINITY;
+    for (int32_t i = 0; i < sampler->vocab; i++)
+        sampler->seen[i] = 0;
+    return known;
+}
+
 static void forbid_endings(struct sampler *sampler, const struct sampler_row *row)
 {
     const struct sampling_params *s = row->sampling;
@@ -170,25 +213,28 @@ static void penalise(struct sampler *sampler, const struct sampler_row *row)
     }
 }
 
-static void process(struct sampler *sampler, const struct sampler_row *row)
+static bool process(struct sampler *sampler, const struct sampler_row *row)
 {
     const struct sampling_params *s = row->sampling;
     if (s->allowed_count)
         keep_allowed(sampler, row);
     else
         memcpy(sampler->scores, row->logits, (size_t)sampler->vocab * sizeof(float));
+    if (!constrain(sampler, row))
+        return false;
     for (size_t i = 0; i < s->logit_bias_count; i++)
         sampler->scores[s->logit_bias[i].token] += s->logit_bias[i].bias;
     forbid_endings(sampler, row);
     forbid_bad_words(sampler, row);
     penalise(sampler, row);
+    return true;
 }
 
 static bool changes_scores(const struct sampler_row *row)
 {
     const struct sampling_params *s = row->sampling;
-    return s->allowed_count || s->logit_bias_count || s->bad_word_count || s->repetition_penalty != 1.0f ||
-           s->frequency_penalty != 0 || s->presence_penalty != 0 ||
+    return s->constraint || s->allowed_count || s->logit_bias_count || s->bad_word_count ||
+           s->repetition_penalty != 1.0f || s->frequency_penalty != 0 || s->presence_penalty != 0 ||
            row->token_count - row->prompt_tokens < s->min_tokens;
 }
 
@@ -351,8 +397,11 @@ int32_t sampler_pick(struct sampler *sampler, const struct sampler_row *row)
     bool greedy = row->sampling->temperature < GREEDY_BELOW;
     if (greedy && !changes_scores(row))
         return best_of(row->logits, 0, sampler->vocab);
-    process(sampler, row);
+    if (!process(sampler, row))
+        return SAMPLER_NOTHING;
     int32_t best = best_of(sampler->scores, 0, sampler->vocab);
+    if (row->sampling->constraint && !(sampler->scores[best] > -INFINITY))
+        return SAMPLER_NOTHING;
     if (greedy || !(sampler->scores[best] > -INFINITY))
         return best; /* everything forbidden, or not a number: the lowest id, deterministically */
     for (int32_t i = 0; i < sampler->vocab; i++)

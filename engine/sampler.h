@@ -21,10 +21,12 @@ struct sampler_row {
     const int32_t *eos; /* [eos_count] the model's */
     int32_t eos_count;
     uint32_t choice;
+    uint32_t constraint_state; /* of sampling->constraint */
 };
 
 MUST_CHECK enum status sampler_open(struct sampler **out, int32_t vocab, struct error *err);
 void sampler_close(struct sampler *sampler);
+enum { SAMPLER_NOTHING = -1 }; /* the constraint and the other rules together allow no token */
 int32_t sampler_pick(struct sampler *sampler, const struct sampler_row *row);
 
 /* Log-probabilities of one row: that of `token` with its rank, the `top` most likely, then those of `wanted`.

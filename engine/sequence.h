@@ -30,6 +30,7 @@ struct sequence {
     struct block_key root;
     int32_t key_count;               /* keys computed */
     int32_t stored;                  /* leading blocks already offered to the prefix cache */
+    uint32_t constraint_state;       /* of sampling->constraint, after the generated tokens */
     struct detokenizer *detokenizer; /* only with stop strings */
     struct sequence *next_ended;     /* finished in this step; events may point to its tokens */
 };

@@ -23,6 +23,7 @@ INTRODUCTIONS = {
     "stream": "Live tokens over ZeroMQ",
     "proxy": "The stream proxy's side of the workers; readers use the addresses of the stream section",
     "kvtier": "KV blocks shared between workers through Redis",
+    "catalogs": "Catalogues that jobs may be constrained to (docs/formats/catalog.md)",
     "http": "Metrics and health",
     "status_page": "The page for people on the HTTP port, read-only",
     "worker": "This process",

@@ -17,16 +17,19 @@ from shop import catalog, jobs
 
 
 def answer(line):
-    """The text of a result line, None for an error."""
+    """The first choice of a result line, None for an error."""
     response = line["response"]
     if not response or response["status_code"] != 200:
         return None
-    return response["body"]["choices"][0]["message"]["content"]
+    return response["body"]["choices"][0]
 
 
-def recommended(text, names):
-    """(item, reason): the answer begins with the name of an item. None when there is no such item."""
-    name, _, reason = text.partition(",")
+def recommended(choice, items, names):
+    """(item, reason): a catalogue's answer names its item by id and has a score; a free one begins with the name of
+    an item. None when there is no such item."""
+    if choice.get("item_ids"):
+        return items[choice["item_ids"][0]], "score %.3f" % choice["score"]
+    name, _, reason = choice["message"]["content"].partition(",")
     item = names.get(name.strip().lower())
     return (item, reason.strip()) if item else None
 
@@ -38,9 +41,9 @@ class Pipeline:
 
     def take(self, line):
         owned = self.items[line["custom_id"][len("rec-"):]]
-        text = answer(line)
-        found = recommended(text, self.names) if text else None
-        kind = "failed" if text is None else "recommended" if found else "not in the catalogue"
+        choice = answer(line)
+        found = recommended(choice, self.items, self.names) if choice else None
+        kind = "failed" if choice is None else "recommended" if found else "not in the catalogue"
         self.counts[kind] += 1
         if found and self.counts[kind] <= self.show:
             item, reason = found

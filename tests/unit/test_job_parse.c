@@ -207,7 +207,9 @@ static void what_is_not_supported_is_named(void **state)
     refuse_completion("\"use_beam_search\":true", "use_beam_search", "not supported");
     refuse_completion("\"response_format\":{\"type\":\"json_object\"}", "response_format", "\"text\" only");
     refuse_completion("\"guided_json\":{}", "guided_json", "guided_json is not supported");
-    refuse_completion("\"structured_outputs\":{\"json\":{}}", "structured_outputs", "not supported");
+    refuse_completion("\"structured_outputs\":{\"json\":{}}", "structured_outputs", "with a catalog only");
+    refuse_completion("\"structured_outputs\":{\"catalog\":\"shop@1\"}", "structured_outputs",
+                      "no catalogs.directory");
     refuse_completion("\"suffix\":\"y\"", "suffix", "not supported");
     refuse_completion("\"best_of\":2", "best_of", "equals n");
     struct job *job =

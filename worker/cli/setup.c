@@ -7,6 +7,7 @@
 
 #include "base/sha256.h"
 #include "config/config_limits.h"
+#include "engine/constrain/catalog_store.h"
 #include "engine/model/model.h"
 
 enum { DEFAULT_KV_SHARE = 4, DEFAULT_KV_MOST_MB = 4096, LEAST_KV_BLOCKS = 8 };
@@ -33,6 +34,16 @@ static enum status open_text(struct setup *setup, struct error *err)
         return status;
     status = chat_template_open(&setup->chat_template, path, err);
     return status == STATUS_NOT_FOUND ? STATUS_OK : status; /* completions work without a template */
+}
+
+static enum status open_catalogs(struct setup *setup, struct error *err)
+{
+    const struct catalog_options options = {.vocab = setup->hparams.vocab,
+                                            .eos = setup->hparams.eos,
+                                            .eos_count = setup->hparams.eos_count,
+                                            .tokenizer = setup->tokenizer};
+    const char *directory = setup->config->catalogs.directory;
+    return *directory ? catalog_store_open(&setup->catalogs, directory, &options, err) : STATUS_OK;
 }
 
 static int threads_of(const struct config *config)
@@ -138,7 +149,8 @@ static void fill_contexts(struct setup *setup)
         .chat_template = setup->chat_template,
         .served_names = named ? config->model.served_model_names.items : &setup->only_name,
         .served_count = named ? config->model.served_model_names.count : 1,
-        .max_context_tokens = setup->engine ? setup->memory.context_tokens : context_of(setup)};
+        .max_context_tokens = setup->engine ? setup->memory.context_tokens : context_of(setup),
+        .catalogs = setup->catalogs};
     setup->generation = (struct generation_context){.tokenizer = setup->tokenizer,
                                                     .system_fingerprint = setup->fingerprint,
                                                     .max_result_bytes = (size_t)config->results.max_bytes,
@@ -156,6 +168,8 @@ enum status setup_open(struct setup **out, const struct setup_options *options, 
     setup->config = options->config;
     name_model(setup, options->config->model.path);
     enum status status = open_text(setup, err);
+    if (status == STATUS_OK)
+        status = open_catalogs(setup, err);
     if (status == STATUS_OK && options->with_engine)
         status = open_model(setup, err);
     if (status == STATUS_OK && options->with_engine)
@@ -177,6 +191,7 @@ void setup_close(struct setup *setup)
         return;
     engine_close(setup->engine);
     model_close(setup->model);
+    catalog_store_close(setup->catalogs);
     chat_template_close(setup->chat_template);
     tokenizer_close(setup->tokenizer);
     free(setup);

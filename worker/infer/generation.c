@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/monotime.h"
+#include "engine/constrain/constraint.h"
 #include "worker/infer/generation_internal.h"
 
 enum { PRIME_TOKENS = 8 }; /* of the prompt's end, for the detokenizer */
@@ -216,6 +217,21 @@ static enum status settle_choice(struct generation *generation, const struct cho
 
 /* ---- events ---- */
 
+/* Where in its catalogue the choice is, and what its tokens weigh. */
+static void follow_catalog(const struct generation *generation, struct choice *choice,
+                           const struct engine_event *event)
+{
+    struct constraint *constraint = generation->job->sampling.constraint;
+    if (!generation->job->catalog)
+        return;
+    choice->cumulative_logprob += (double)event->logprob;
+    if (ends_sequence(generation, event->token))
+        return;
+    uint32_t next = constraint->ops->next(constraint, choice->catalog_state, event->token);
+    if (next != CONSTRAINT_DEAD)
+        choice->catalog_state = next;
+}
+
 static enum status apply_token(struct generation *generation, const struct engine_report_item *item,
                                struct error *err)
 {
@@ -226,6 +242,7 @@ static enum status apply_token(struct generation *generation, const struct engin
     if (generation->first_token_ns == 0)
         generation->first_token_ns = monotime_ns();
     choice->generated++;
+    follow_catalog(generation, choice, &item->event);
     if (generation->too_large)
         return STATUS_OK;
     size_t before = choice_bytes(choice);

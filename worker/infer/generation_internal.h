@@ -27,6 +27,8 @@ struct choice {
     bool begun, finished, role_streamed;
     size_t streamed_bytes;                   /* of text */
     size_t streamed_logprobs[LOGPROB_LISTS]; /* bytes of each list */
+    uint32_t catalog_state;                  /* of the job's catalogue, after its tokens */
+    double cumulative_logprob;               /* of its tokens; only with a catalogue */
 };
 
 struct prompt_answer {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The result line of a finished generation, and what chunks and lines have in common. The digest covers the
 // bytes of the value of `choices`, then those of `usage` without its member prompt_tokens_details.
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/monotime.h"
 #include "base/sha256.h"
+#include "engine/constrain/catalog.h"
 #include "worker/infer/generation_internal.h"
 
 enum { ID_PREFIX_BYTES = sizeof "batch_req_" - 1, MAX_USAGE_BYTES = 512 };
@@ -118,6 +120,24 @@ static void print_prompt_logprobs(struct bytes *out, const struct job *job,
         print_list_or_null(out, job->prompt_logprobs, &answer->prompt_logprobs);
 }
 
+/* The score is the cumulative log-probability divided by the tokens to the power of length_penalty. */
+static void print_items(struct bytes *out, const struct generation *generation, const struct choice *choice)
+{
+    const struct job *job = generation->job;
+    const char *item;
+    double length = choice->generated ? (double)choice->generated : 1;
+    bytes_append_text(out, ",\"cumulative_logprob\":");
+    json_append_number(out, choice->cumulative_logprob);
+    bytes_append_text(out, ",\"score\":");
+    json_append_number(out, choice->cumulative_logprob / pow(length, (double)job->sampling.length_penalty));
+    bytes_append_text(out, ",\"item_ids\":[");
+    for (size_t i = 0; (item = catalog_constraint_item(job->catalog, choice->catalog_state, i)); i++) {
+        bytes_append_text(out, i ? "," : "");
+        json_append_string(out, item, strlen(item));
+    }
+    bytes_append_char(out, ']');
+}
+
 static void print_choice(struct bytes *out, const struct generation *generation, size_t prompt, size_t index)
 {
     const struct job *job = generation->job;
@@ -136,6 +156,8 @@ static void print_choice(struct bytes *out, const struct generation *generation,
     generation_print_stop_reason(out, generation, choice);
     bytes_append_text(out, ",\"token_ids\":");
     print_list_or_null(out, job->return_token_ids, &choice->token_ids);
+    if (job->catalog)
+        print_items(out, generation, choice);
     if (!chat) {
         bytes_append_text(out, ",\"prompt_logprobs\":");
         print_prompt_logprobs(out, job, answer);
@@ -162,6 +184,16 @@ static void print_choices(struct bytes *out, const struct generation *generation
 static void append_string(struct bytes *out, const char *text)
 {
     json_append_string(out, text, strlen(text));
+}
+
+/* A catalogue is part of what makes an answer: its digest stands beside the model's. */
+static void print_fingerprint(struct bytes *out, const struct generation *generation)
+{
+    const struct constraint *catalog = generation->job->catalog;
+    bytes_appendf(out, "\"%s", generation->context->system_fingerprint);
+    if (catalog)
+        bytes_appendf(out, "+catalog:%s", catalog_digest(catalog_of(catalog)));
+    bytes_append_char(out, '"');
 }
 
 static void fill_digest(struct result *result, const struct generation *generation, size_t choices_begin,
@@ -201,7 +233,7 @@ static void print_line(struct result *result, const struct generation *generatio
     bytes_append_text(out, ",\"usage\":");
     generation_print_usage(out, generation, true);
     bytes_append_text(out, ",\"system_fingerprint\":");
-    append_string(out, generation->context->system_fingerprint);
+    print_fingerprint(out, generation);
     if (chat) {
         bytes_append_text(out, ",\"prompt_logprobs\":");
         print_prompt_logprobs(out, job, &generation->prompts[0]);

@@ -57,8 +57,9 @@ struct job {
     struct job_record source; /* copied: value not kept */
     const struct job_prompt *prompts;
     size_t prompt_count;
-    struct sampling_params sampling;
-    bool prompt_logprobs; /* report them; echo with logprobs computes them too */
+    struct sampling_params sampling;  /* holds a reference to its constraint */
+    const struct constraint *catalog; /* that constraint, when it is a catalogue; else NULL */
+    bool prompt_logprobs;             /* report them; echo with logprobs computes them too */
     bool echo, stream_requested, stream_usage, return_token_ids, tokens_as_ids;
     int32_t top_logprobs; /* chat: what to print; -1: logprobs off */
     bool has_seed;        /* the job gave one */

@@ -57,7 +57,7 @@
     X(allowed_token_ids, BOTH, READ, NODE, 0, 0, "list of token ids: only these are generated")                \
     X(bad_words, BOTH, READ, NODE, 0, 0, "list of words that are not generated")                               \
     X(use_beam_search, BOTH, READ, FLAG, 0, 0, "only false")                                                   \
-    X(length_penalty, BOTH, READ, NUMBER, -JOB_NO_LIMIT, JOB_NO_LIMIT, "checked; has an effect with beam search only")
+    X(length_penalty, BOTH, READ, NUMBER, -JOB_NO_LIMIT, JOB_NO_LIMIT, "of the score of a catalogue's choices; default 1")
 
 #define JOB_FIELDS_OUTPUT(X)                                                                                   \
     X(echo, BOTH, READ, FLAG, 0, 0, "put the prompt (chat: an assistant's last message) before the text")      \
@@ -69,6 +69,7 @@
     X(return_token_ids, BOTH, READ, FLAG, 0, 0, "add prompt_token_ids and token_ids")                          \
     X(return_tokens_as_token_ids, BOTH, READ, FLAG, 0, 0, "write tokens of logprobs as \"token_id:N\"")        \
     X(response_format, BOTH, READ, NODE, 0, 0, "only {\"type\": \"text\"}")                                    \
+    X(structured_outputs, BOTH, READ, NODE, 0, 0, "{\"catalog\": \"name@version\", \"exclude\": [item ids]}: the answer is an item of that catalogue") \
     X(stream, BOTH, READ, FLAG, 0, 0, "publish the tokens on ZeroMQ; the result is the same")                  \
     X(stream_options, BOTH, READ, NODE, 0, 0, "{include_usage}: a last chunk with the usage")                  \
     X(priority, BOTH, READ, INTEGER, -JOB_NO_LIMIT, JOB_NO_LIMIT, "lower first; default 0")
@@ -85,7 +86,6 @@
     X(spaces_between_special_tokens, BOTH, NO_EFFECT, NODE, 0, 0, "")
 
 #define JOB_FIELDS_UNSUPPORTED(X)                                                                              \
-    X(structured_outputs, BOTH, UNSUPPORTED, NODE, 0, 0, "")                                                   \
     X(guided_json, BOTH, UNSUPPORTED, NODE, 0, 0, "")                                                          \
     X(guided_regex, BOTH, UNSUPPORTED, NODE, 0, 0, "")                                                         \
     X(guided_choice, BOTH, UNSUPPORTED, NODE, 0, 0, "")                                                        \

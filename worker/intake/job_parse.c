@@ -292,6 +292,8 @@ static enum status build(struct job_parse *parse)
     if (status == STATUS_OK)
         status = job_parse_sampling(parse);
     if (status == STATUS_OK)
+        status = job_parse_constraint(parse);
+    if (status == STATUS_OK)
         status = job_parse_prompts(parse);
     if (status == STATUS_OK)
         status = job_parse_lengths(parse);

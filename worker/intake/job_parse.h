@@ -11,6 +11,8 @@
 #include "engine/text/tokenizer.h"
 #include "worker/intake/job.h"
 
+struct catalog_store;
+
 struct job_parse_context { /* immutable; shared */
     const struct config *config;
     const struct hparams *hparams;
@@ -19,6 +21,7 @@ struct job_parse_context { /* immutable; shared */
     const char *const *served_names;           /* [served_count], >= 1 */
     size_t served_count;
     int32_t max_context_tokens;
+    struct catalog_store *catalogs; /* NULL: none are configured; the one thread that parses uses it */
 };
 
 struct job_fault {

@@ -46,6 +46,8 @@ enum status job_parse_prompts(struct job_parse *parse);
 enum status job_parse_sampling(struct job_parse *parse);
 /* job_parse_sampling.c: max_tokens against the context, once the prompts are known. */
 enum status job_parse_lengths(struct job_parse *parse);
+/* job_parse_constraint.c: structured_outputs into sampling.constraint. Runs after job_parse_sampling. */
+enum status job_parse_constraint(struct job_parse *parse);
 /* A list of token ids inside the vocabulary. */
 enum status job_parse_token_ids(struct job_parse *parse, const char *name, const struct json *list,
                                 const int32_t **out);

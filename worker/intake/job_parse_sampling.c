@@ -279,6 +279,7 @@ static void read_numbers(struct job_parse *parse)
     s->n = b->n.given ? (uint32_t)b->n.value : 1;
     s->min_tokens = (uint32_t)b->min_tokens.value;
     s->ignore_eos = b->ignore_eos.value;
+    s->length_penalty = b->length_penalty.given ? (float)b->length_penalty.value : 1;
     s->include_stop = b->include_stop_str_in_output.value;
     s->skip_special_tokens = !b->skip_special_tokens.given || b->skip_special_tokens.value;
 }
