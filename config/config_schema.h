@@ -34,7 +34,8 @@
 #define CONFIG_KAFKA(X)                                                                                      \
     X(kafka, bootstrap_servers, STRING, "127.0.0.1:19092", 0, 0, "brokers, host:port with commas")           \
     X(kafka, group_id, STRING, "millrace", 0, 0, "consumer group of the workers")                            \
-    X(kafka, topics, TOPICS, "millrace.jobs", 0, 0, "job topics with weights")                               \
+    X(kafka, topics, TOPICS, "millrace.jobs", 0, 0,                                                          \
+      "job topics; by weight each has its part of limits.max_inflight_jobs")                                 \
     X(kafka, results_topic, STRING, "millrace.results", 0, 0, "where results go")                            \
     X(kafka, dlt_topic, STRING, "millrace.jobs-dlt", 0, 0,                                                   \
       "jobs that ended limits.max_attempts workers, with error headers; empty: only their answers are kept") \
@@ -115,13 +116,14 @@
     X(worker, trust_headers, BOOL, false, 0, 0, "believe millrace-tenant headers")            \
     X(worker, log_level, ENUM, "info", "error|warn|info|debug", 0, "least severe lines to log")
 
-#define CONFIG_SECTIONS(S)                                                                                \
-    S(model, CONFIG_MODEL)                                                                                \
-    S(engine, CONFIG_ENGINE)                                                                              \
-    S(kafka, CONFIG_KAFKA)                                                                                \
-    S(results, CONFIG_RESULTS)                                                                            \
-    S(limits, CONFIG_LIMITS)                                                                              \
-    S(stream, CONFIG_STREAM) S(proxy, CONFIG_PROXY) S(kvtier, CONFIG_KVTIER) S(catalogs, CONFIG_CATALOGS) \
-        S(http, CONFIG_HTTP) S(status_page, CONFIG_STATUS_PAGE) S(worker, CONFIG_WORKER)
+#define CONFIG_SECTIONS(S)                                                                            \
+    S(model, CONFIG_MODEL)                                                                            \
+    S(engine, CONFIG_ENGINE)                                                                          \
+    S(kafka, CONFIG_KAFKA)                                                                            \
+    S(results, CONFIG_RESULTS)                                                                        \
+    S(limits, CONFIG_LIMITS)                                                                          \
+    S(stream, CONFIG_STREAM)                                                                          \
+    S(proxy, CONFIG_PROXY) S(kvtier, CONFIG_KVTIER) S(catalogs, CONFIG_CATALOGS) S(http, CONFIG_HTTP) \
+        S(status_page, CONFIG_STATUS_PAGE) S(worker, CONFIG_WORKER)
 
 #endif

@@ -175,8 +175,9 @@ bool job_source_poll(struct job_source *source, int timeout_ms, struct job_recor
     return false;
 }
 
-void job_source_pause(struct job_source *source, bool paused)
+void job_source_pause(struct job_source *source, const char *topic, bool paused)
 {
+    (void)topic;
     source->paused = paused;
 }
 

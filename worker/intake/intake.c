@@ -90,6 +90,14 @@ static void answer(struct intake *intake, const struct flight *flight, const str
 
 /* ---- partitions ---- */
 
+static struct lane *lane_of(struct intake *intake, const char *topic)
+{
+    for (size_t i = 0; i < intake->shared->config->kafka.topics.count; i++)
+        if (strcmp(intake->lanes[i].topic, topic) == 0)
+            return &intake->lanes[i];
+    UNREACHABLE(); /* only what was subscribed to is assigned */
+}
+
 static void take_assigned(void *context, const struct job_source_partition *assigned)
 {
     struct intake *intake = context;
@@ -109,6 +117,7 @@ static void take_assigned(void *context, const struct job_source_partition *assi
     partition->used = true;
     snprintf(partition->topic, sizeof partition->topic, "%s", assigned->topic);
     partition->number = assigned->partition;
+    partition->lane = lane_of(intake, assigned->topic);
     partition->sent_until = partition->safe_until = 0;
     partition->dirty = partition->left = false;
     partition->metrics = metrics_partition(intake->shared->metrics, assigned->topic, assigned->partition);
@@ -306,6 +315,7 @@ static void take_record(struct intake *intake, const struct job_record *record)
     unsigned attempts = offset_ledger_attempts(partition->ledger, record->offset);
     bool go = attempts == 0 && flights_are_free(intake->flights) && record->offset < partition->safe_until;
     struct flight *flight = flights_add(intake->flights, record, partition, attempts);
+    partition->lane->count++;
     intake->shared->metrics->inflight_jobs = (int64_t)flights_count(intake->flights);
     if (attempts >= (unsigned)intake->shared->config->limits.max_attempts) {
         bury(intake, flight, record);
@@ -374,22 +384,33 @@ static void take_acks(struct intake *intake)
     }
 }
 
-/* Full: fetching stops; a quarter free: it goes on. Between the two nothing changes, because a pause throws
- * away what was fetched ahead. */
+static bool is_strained(const struct intake *intake, const struct lane *lane)
+{
+    for (int i = 0; i < MAX_PARTITIONS; i++) {
+        const struct partition *partition = &intake->partitions[i];
+        if (partition->used && partition->lane == lane && offset_ledger_is_strained(partition->ledger))
+            return true;
+    }
+    return false;
+}
+
+/* Full: fetching from the topic stops; a quarter free: it goes on. Between the two nothing changes, because a
+ * pause throws away what was fetched ahead. */
 static void balance(struct intake *intake)
 {
-    bool full = flights_count(intake->flights) >= intake->max_flights;
-    for (int i = 0; i < MAX_PARTITIONS && !full; i++) {
-        struct partition *partition = &intake->partitions[i];
-        full = partition->used && offset_ledger_is_strained(partition->ledger);
+    bool any = false;
+    for (size_t i = 0; i < intake->shared->config->kafka.topics.count; i++) {
+        struct lane *lane = &intake->lanes[i];
+        bool full = lane->count >= lane->share || is_strained(intake, lane);
+        bool roomy = lane->count <= lane->share * 3 / 4;
+        bool pause = intake->shared->draining || full || (lane->paused && !roomy);
+        any = any || pause;
+        if (pause == lane->paused)
+            continue;
+        lane->paused = pause;
+        job_source_pause(intake->source, lane->topic, pause);
     }
-    bool roomy = flights_count(intake->flights) <= intake->max_flights * 3 / 4;
-    bool pause = intake->shared->draining || full || (intake->paused && !roomy);
-    if (pause == intake->paused)
-        return;
-    intake->paused = pause;
-    intake->shared->metrics->paused = pause;
-    job_source_pause(intake->source, pause);
+    intake->shared->metrics->paused = any;
 }
 
 static void check_deadlines(struct intake *intake, int64_t now_ms)
@@ -531,6 +552,22 @@ static void *run(void *context)
     return NULL;
 }
 
+static enum status open_lanes(struct intake *intake, struct error *err)
+{
+    const struct config_topics *topics = &intake->shared->config->kafka.topics;
+    size_t weights = 0;
+    intake->lanes = calloc(topics->count, sizeof *intake->lanes);
+    if (!intake->lanes)
+        return error_set(err, STATUS_NO_MEMORY, "no memory for the job topics");
+    for (size_t i = 0; i < topics->count; i++)
+        weights += (size_t)topics->items[i].weight;
+    for (size_t i = 0; i < topics->count; i++) {
+        size_t share = intake->max_flights * (size_t)topics->items[i].weight / weights;
+        intake->lanes[i] = (struct lane){.topic = topics->items[i].name, .share = share ? share : 1};
+    }
+    return STATUS_OK;
+}
+
 enum status intake_open(struct intake **out, struct pipeline_shared *shared, struct error *err)
 {
     *out = NULL;
@@ -541,6 +578,8 @@ enum status intake_open(struct intake **out, struct pipeline_shared *shared, str
     intake->max_flights = (size_t)shared->config->limits.max_inflight_jobs;
     struct job_source_callbacks callbacks = {take_assigned, take_revoked, intake_take_commit_failed, intake};
     enum status status = flights_open(&intake->flights, intake->max_flights + FETCHED_AHEAD, err);
+    if (status == STATUS_OK)
+        status = open_lanes(intake, err);
     if (status == STATUS_OK)
         status = cancellations_open(&intake->cancellations, err);
     if (status == STATUS_OK)
@@ -566,6 +605,7 @@ void intake_close(struct intake *intake)
         offset_ledger_close(intake->partitions[i].ledger);
     cancellations_close(intake->cancellations);
     flights_close(intake->flights);
+    free(intake->lanes);
     free(intake);
 }
 

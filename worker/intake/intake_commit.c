@@ -11,6 +11,7 @@
 
 void intake_remove_flight(struct intake *intake, struct flight *flight)
 {
+    intake_partition_of(intake, flight)->lane->count--;
     flights_remove(intake->flights, flight);
     intake->shared->metrics->inflight_jobs = (int64_t)flights_count(intake->flights);
 }

@@ -19,8 +19,16 @@ enum {
     RESERVE_OFFSETS = 128 /* known records behind the newest taken that may start without another commit */
 };
 
+/* One job topic's part of what may be in flight, by its weight: a backlog on one never keeps another out. */
+struct lane {
+    const char *topic;
+    size_t share, count; /* flights at most, and now */
+    bool paused;
+};
+
 struct partition {
     bool used;
+    struct lane *lane;
     char topic[256];
     int32_t number;
     struct offset_ledger *ledger;
@@ -37,8 +45,9 @@ struct intake {
     struct job_source *source;
     struct partition partitions[MAX_PARTITIONS];
     struct flights *flights;
+    struct lane *lanes; /* [kafka.topics.count] */
     size_t max_flights;
-    bool paused, closing;
+    bool closing;
     struct control_reader *control;
     struct cancellations *cancellations;
     struct result_txn *txn;                     /* exactly once; NULL: at least once */

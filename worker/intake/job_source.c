@@ -11,13 +11,19 @@
 
 enum { COMMITTED_WAIT_MS = 10000, CLOSE_WAIT_MS = 10000, CLUSTER_WAIT_MS = 1000 };
 
+struct topic_state { /* of one subscribed topic */
+    const char *name;
+    bool paused;
+};
+
 struct job_source {
     rd_kafka_t *client;
     struct job_source_callbacks callbacks;
     rd_kafka_message_t *message; /* of the last poll */
     struct job_header headers[JOB_SOURCE_MAX_HEADERS];
     char cluster_id[64];
-    bool paused;
+    struct topic_state *topics; /* [topic_count] */
+    size_t topic_count;
     bool was_assigned; /* closing a cooperative consumer that never was aborts in librdkafka 2.0.2 (issue
                           4312) */
 };
@@ -44,6 +50,16 @@ static void tell_assigned(struct job_source *source, rd_kafka_topic_partition_li
     }
 }
 
+static rd_kafka_topic_partition_list_t *of_topic(const rd_kafka_topic_partition_list_t *all,
+                                                 const char *topic)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(all->cnt);
+    for (int i = 0; i < all->cnt; i++)
+        if (strcmp(all->elems[i].topic, topic) == 0)
+            rd_kafka_topic_partition_list_add(list, topic, all->elems[i].partition);
+    return list;
+}
+
 static void take_assigned(struct job_source *source, rd_kafka_topic_partition_list_t *partitions)
 {
     tell_assigned(source, partitions);
@@ -54,8 +70,12 @@ static void take_assigned(struct job_source *source, rd_kafka_topic_partition_li
         return;
     }
     source->was_assigned = source->was_assigned || partitions->cnt > 0;
-    if (source->paused)
-        rd_kafka_pause_partitions(source->client, partitions);
+    for (size_t i = 0; i < source->topic_count; i++)
+        if (source->topics[i].paused) {
+            rd_kafka_topic_partition_list_t *list = of_topic(partitions, source->topics[i].name);
+            rd_kafka_pause_partitions(source->client, list);
+            rd_kafka_topic_partition_list_destroy(list);
+        }
 }
 
 static void take_revoked(struct job_source *source, rd_kafka_topic_partition_list_t *partitions)
@@ -107,8 +127,10 @@ static enum status subscribe(struct job_source *source, const struct config *con
 {
     rd_kafka_topic_partition_list_t *topics =
         rd_kafka_topic_partition_list_new((int)config->kafka.topics.count);
-    for (size_t i = 0; i < config->kafka.topics.count; i++)
-        rd_kafka_topic_partition_list_add(topics, config->kafka.topics.items[i].name, RD_KAFKA_PARTITION_UA);
+    for (size_t i = 0; i < config->kafka.topics.count; i++) {
+        source->topics[i].name = config->kafka.topics.items[i].name;
+        rd_kafka_topic_partition_list_add(topics, source->topics[i].name, RD_KAFKA_PARTITION_UA);
+    }
     rd_kafka_resp_err_t code = rd_kafka_subscribe(source->client, topics);
     rd_kafka_topic_partition_list_destroy(topics);
     return code ? error_set(err, STATUS_CONFIG, "cannot subscribe to the job topics: %s",
@@ -118,11 +140,10 @@ static enum status subscribe(struct job_source *source, const struct config *con
 
 static enum status start(struct job_source *source, const struct config *config, struct error *err)
 {
-    char session[24], poll[24], fetch[24], heartbeat[24];
+    char session[24], poll[24], heartbeat[24];
     snprintf(session, sizeof session, "%lld", (long long)config->kafka.session_timeout_ms);
     snprintf(heartbeat, sizeof heartbeat, "%lld", (long long)config->kafka.session_timeout_ms / 6);
     snprintf(poll, sizeof poll, "%lld", (long long)config->kafka.max_poll_interval_ms);
-    snprintf(fetch, sizeof fetch, "%lld", (long long)config->limits.max_job_bytes + 65536);
     const struct kafka_property properties[] = {{"group.id", config->kafka.group_id},
                                                 {"enable.auto.commit", "false"},
                                                 {"enable.auto.offset.store", "false"},
@@ -134,7 +155,10 @@ static enum status start(struct job_source *source, const struct config *config,
                                                 {"max.poll.interval.ms", poll},
                                                 {"queued.min.messages", "64"},
                                                 {"queued.max.messages.kbytes", "16384"},
-                                                {"fetch.message.max.bytes", fetch},
+                                                /* little at a time, so that no topic stands behind what
+                                                 * was fetched of another; a larger record comes all the
+                                                 * same (KIP-74) */
+                                                {"fetch.message.max.bytes", "65536"},
                                                 {"fetch.wait.max.ms", "10"},
                                                 {"fetch.error.backoff.ms", "100"},
                                                 {"allow.auto.create.topics", "true"},
@@ -164,7 +188,11 @@ enum status job_source_open(struct job_source **out, const struct config *config
     if (!source)
         return error_set(err, STATUS_NO_MEMORY, "no memory for the Kafka consumer");
     source->callbacks = *callbacks;
-    enum status status = start(source, config, err);
+    source->topic_count = config->kafka.topics.count;
+    source->topics = calloc(source->topic_count, sizeof *source->topics);
+    enum status status = source->topics
+                             ? start(source, config, err)
+                             : error_set(err, STATUS_NO_MEMORY, "no memory for the Kafka consumer");
     if (status != STATUS_OK) {
         job_source_close(source);
         return status;
@@ -213,6 +241,7 @@ void job_source_close(struct job_source *source)
         else
             rd_kafka_destroy_flags(source->client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
     }
+    free(source->topics);
     free(source);
 }
 
@@ -282,18 +311,29 @@ bool job_source_poll(struct job_source *source, int timeout_ms, struct job_recor
     return true;
 }
 
-void job_source_pause(struct job_source *source, bool paused)
+static struct topic_state *state_of(struct job_source *source, const char *topic)
+{
+    for (size_t i = 0; i < source->topic_count; i++)
+        if (strcmp(source->topics[i].name, topic) == 0)
+            return &source->topics[i];
+    UNREACHABLE(); /* only what was subscribed to is assigned */
+}
+
+void job_source_pause(struct job_source *source, const char *topic, bool paused)
 {
     rd_kafka_topic_partition_list_t *assigned = NULL;
-    if (source->paused == paused)
+    struct topic_state *state = state_of(source, topic);
+    if (state->paused == paused)
         return;
-    source->paused = paused;
+    state->paused = paused;
     if (rd_kafka_assignment(source->client, &assigned) || !assigned)
         return;
+    rd_kafka_topic_partition_list_t *list = of_topic(assigned, topic);
     if (paused)
-        rd_kafka_pause_partitions(source->client, assigned);
+        rd_kafka_pause_partitions(source->client, list);
     else
-        rd_kafka_resume_partitions(source->client, assigned);
+        rd_kafka_resume_partitions(source->client, list);
+    rd_kafka_topic_partition_list_destroy(list);
     rd_kafka_topic_partition_list_destroy(assigned);
 }
 
