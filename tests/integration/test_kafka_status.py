@@ -11,7 +11,7 @@ import jobs  # noqa: E402
 from kafka_broker import KafkaBroker  # noqa: E402
 from models import any_model  # noqa: E402
 from process import Workspace  # noqa: E402
-from worker import Worker, create_topics  # noqa: E402
+from worker import Worker  # noqa: E402
 
 MILLRACE = sys.argv[sys.argv.index("--millrace") + 1]
 COUNT = 60
@@ -25,8 +25,9 @@ def verb(broker, *words, code=0):
 
 
 def main():
-    with Workspace("status") as space, KafkaBroker(space / "kafka") as broker, broker.connect() as kafka:
-        create_topics(kafka)
+    with Workspace("status") as space, KafkaBroker(space / "kafka") as broker:
+        made = verb(broker, "topics", "--create", "--retention-hours", 24, "--kafka.dlt_topic=")
+        assert "millrace.jobs " in made and "missing" not in made and "dlt" not in made, made
         source, out = space / "night.jsonl", space / "out.jsonl"
         prompt = "Once upon a time there was a little girl named Lily, and she lived in a house with a garden."
         lines = [jobs.line("n-%d" % i, prompt=prompt, max_tokens=2 + i % 9, temperature=0.9, seed=i) for i in range(COUNT)]

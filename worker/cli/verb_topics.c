@@ -10,18 +10,22 @@
 #include "worker/cli/options.h"
 #include "worker/kafka_client.h"
 
-enum { WAIT_MS = 15000, LOOK_AGAIN_MS = 100, DEFAULT_PARTITIONS = 6, MAX_TOPICS = 36 };
+enum { WAIT_MS = 15000, LOOK_AGAIN_MS = 100, DEFAULT_PARTITIONS = 6, MAX_TOPICS = 36, MS_PER_HOUR = 3600000 };
 
 static const char help[] =
     "millrace topics - check the topics of the configuration, or create the missing ones\n\n"
     "usage: millrace topics [-c FILE] [--kafka.bootstrap_servers=…] [--create] [--partitions 6] "
-    "[--replication 1]\n\n"
+    "[--replication 1]\n"
+    "                       [--retention-hours N]\n\n"
+    "  --retention-hours N   how long the created topics keep jobs, results and dead letters (the broker's "
+    "own\n"
+    "                        default otherwise); longer than the longest backlog\n\n"
     "exit codes: 0 all there, 1 some are missing, 69 no broker answers\n";
 
 struct topics_options {
     struct options common;
     bool create;
-    long partitions, replication;
+    long partitions, replication, retention_hours; /* 0: the broker's default */
 };
 
 struct wanted_topic {
@@ -35,10 +39,13 @@ static size_t list_topics(const struct config *config, struct wanted_topic out[M
     size_t count = 0;
     for (size_t i = 0; i < config->kafka.topics.count && count < MAX_TOPICS - 4; i++)
         out[count++] = (struct wanted_topic){.name = config->kafka.topics.items[i].name, .jobs = true};
-    out[count++] = (struct wanted_topic){.name = config->kafka.results_topic};
-    out[count++] = (struct wanted_topic){.name = config->kafka.dlt_topic};
-    out[count++] = (struct wanted_topic){.name = config->kafka.status_topic, .compacted = true};
-    out[count++] = (struct wanted_topic){.name = config->kafka.control_topic};
+    const struct wanted_topic others[] = {{.name = config->kafka.results_topic},
+                                          {.name = config->kafka.dlt_topic},
+                                          {.name = config->kafka.status_topic, .compacted = true},
+                                          {.name = config->kafka.control_topic}};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (*others[i].name) /* empty: it is not used */
+            out[count++] = others[i];
     return count;
 }
 
@@ -103,8 +110,11 @@ static enum status create(rd_kafka_t *client, const struct topics_options *optio
                                                            (int)options->replication, text, sizeof text);
         if (!topic)
             continue; /* a name Kafka cannot have: the look afterwards says that it is missing */
+        snprintf(text, sizeof text, "%lld", (long long)options->retention_hours * MS_PER_HOUR);
         if (topics[i].compacted)
             rd_kafka_NewTopic_set_config(topic, "cleanup.policy", "compact");
+        else if (options->retention_hours > 0)
+            rd_kafka_NewTopic_set_config(topic, "retention.ms", text);
         fresh[fresh_count++] = topic;
     }
     if (fresh_count == 0)
@@ -181,9 +191,10 @@ static enum status parse_options(int argc, char **argv, struct topics_options *o
             continue;
         if (status != STATUS_NOT_FOUND)
             return status;
-        long *number = strcmp(argv[i], "--partitions") == 0    ? &options->partitions
-                       : strcmp(argv[i], "--replication") == 0 ? &options->replication
-                                                               : NULL;
+        long *number = strcmp(argv[i], "--partitions") == 0        ? &options->partitions
+                       : strcmp(argv[i], "--replication") == 0     ? &options->replication
+                       : strcmp(argv[i], "--retention-hours") == 0 ? &options->retention_hours
+                                                                   : NULL;
         if (strcmp(argv[i], "--create") == 0)
             options->create = true;
         else if (!number || i + 1 >= argc || (*number = strtol(argv[++i], NULL, 10)) < 1 || *number > 10000)
