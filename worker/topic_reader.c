@@ -4,11 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/monotime.h"
 #include "worker/kafka_client.h"
 
-enum { QUERY_MS = 5000 };
+enum { QUERY_MS = 5000, ENDS_WAIT_MS = 15000, RETRY_US = 100000 };
 
 struct topic_reader {
     rd_kafka_t *client;
@@ -159,13 +160,23 @@ bool topic_reader_at_end(const struct topic_reader *reader)
     return true;
 }
 
+/* A topic that has just been made has no leaders for a moment: asks again until the time is up. */
+static rd_kafka_resp_err_t query_end(struct topic_reader *reader, int32_t partition, int64_t *end)
+{
+    int64_t low, end_ms = monotime_ms() + ENDS_WAIT_MS;
+    rd_kafka_resp_err_t code;
+    while ((code = rd_kafka_query_watermark_offsets(reader->client, reader->topic, partition, &low, end,
+                                                    QUERY_MS)) &&
+           monotime_ms() < end_ms)
+        usleep(RETRY_US);
+    return code;
+}
+
 enum status topic_reader_ends(struct topic_reader *reader, struct topic_offsets *out, struct error *err)
 {
     out->count = reader->partitions;
     for (int32_t i = 0; i < reader->partitions; i++) {
-        int64_t low;
-        rd_kafka_resp_err_t code = rd_kafka_query_watermark_offsets(reader->client, reader->topic, i, &low,
-                                                                    &out->offsets[i], QUERY_MS);
+        rd_kafka_resp_err_t code = query_end(reader, i, &out->offsets[i]);
         if (code)
             return error_set(err, STATUS_UNAVAILABLE, "the end of %s/%d cannot be read: %s", reader->topic, i,
                              rd_kafka_err2str(code));
