@@ -29,6 +29,15 @@ int64_t walltime_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+int64_t monotime_core_ns(void)
+{
+    if (replaced.monotonic_ns)
+        return replaced.monotonic_ns(replaced.context);
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
 void monotime_replace(const struct monotime_source *source)
 {
     replaced = source ? *source : (struct monotime_source){0};

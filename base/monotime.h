@@ -7,7 +7,8 @@
 
 int64_t monotime_ns(void); /* monotonic, never goes back */
 int64_t monotime_ms(void);
-int64_t walltime_ms(void); /* Unix epoch */
+int64_t walltime_ms(void);      /* Unix epoch */
+int64_t monotime_core_ns(void); /* processor time of this process, all threads; simulated: monotonic */
 
 /* Replaces both clocks (simulation). NULL restores the real ones. Not for use while threads run. */
 struct monotime_source {

@@ -16,7 +16,10 @@ struct topic_reader {
     rd_kafka_message_t *message;
     char topic[256], cluster_id[64];
     int32_t partitions;
-    bool ended[TOPIC_READER_MAX_PARTITIONS]; /* end of partition was seen since its last record */
+    bool ended[TOPIC_READER_MAX_PARTITIONS];       /* end of partition was seen since its last record */
+    int64_t position[TOPIC_READER_MAX_PARTITIONS]; /* next offset, once known; else 0 */
+    int64_t
+        first_high[TOPIC_READER_MAX_PARTITIONS]; /* high watermark of the first fetch, plus 1; 0: unknown */
     struct job_header headers[TOPIC_READER_MAX_HEADERS];
 };
 
@@ -143,11 +146,14 @@ bool topic_reader_next(struct topic_reader *reader, int timeout_ms, struct job_r
     if (!reader->message)
         return false;
     int32_t partition = reader->message->partition;
-    if (reader->message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF && partition < reader->partitions)
+    if (reader->message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF && partition < reader->partitions) {
         reader->ended[partition] = true;
+        reader->position[partition] = reader->message->offset;
+    }
     if (reader->message->err)
         return false;
     reader->ended[partition] = false;
+    reader->position[partition] = reader->message->offset + 1;
     describe(reader, record);
     return true;
 }
@@ -157,6 +163,19 @@ bool topic_reader_at_end(const struct topic_reader *reader)
     for (int32_t i = 0; i < reader->partitions; i++)
         if (!reader->ended[i])
             return false;
+    return true;
+}
+
+bool topic_reader_passed_all(struct topic_reader *reader)
+{
+    for (int32_t i = 0; i < reader->partitions; i++) {
+        int64_t low, high;
+        if (reader->first_high[i] == 0 &&
+            !rd_kafka_get_watermark_offsets(reader->client, reader->topic, i, &low, &high) && high >= 0)
+            reader->first_high[i] = high + 1;
+        if (reader->first_high[i] == 0 || reader->position[i] + 1 < reader->first_high[i])
+            return false;
+    }
     return true;
 }
 

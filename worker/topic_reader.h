@@ -26,6 +26,8 @@ void topic_reader_close(struct topic_reader *reader);
 bool topic_reader_next(struct topic_reader *reader, int timeout_ms, struct job_record *record);
 /* Everything that was there at the last look has been read. */
 bool topic_reader_at_end(const struct topic_reader *reader);
+/* Everything has been read that was there at the first look, also of transactions that were open then. */
+bool topic_reader_passed_all(struct topic_reader *reader);
 /* One past the newest record of each partition. */
 MUST_CHECK enum status topic_reader_ends(struct topic_reader *reader, struct topic_offsets *out,
                                          struct error *err);

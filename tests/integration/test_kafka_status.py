@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""`millrace status` on a real Kafka: before, during and after; the sums equal those of the result lines."""
+"""`millrace status` on a real Kafka: before, during and after, over two owners of the partitions; the sums that workers write
+equal those of the result lines."""
 import json
 import pathlib
 import subprocess
@@ -10,7 +11,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import jobs  # noqa: E402
 from kafka_broker import KafkaBroker  # noqa: E402
 from models import any_model  # noqa: E402
-from process import Workspace  # noqa: E402
+from process import Workspace, wait_until  # noqa: E402
 from worker import Worker  # noqa: E402
 
 MILLRACE = sys.argv[sys.argv.index("--millrace") + 1]
@@ -22,6 +23,10 @@ def verb(broker, *words, code=0):
                           text=True, timeout=120)
     assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
     return done.stdout
+
+
+def request_counts(broker):
+    return json.loads(verb(broker, "status", "night", "--json", code=1))["request_counts"]
 
 
 def main():
@@ -36,6 +41,11 @@ def main():
         verb(broker, "submit", source)
         before = json.loads(verb(broker, "status", "night", "--json", code=1))
         assert before["status"] == "validating" and before["request_counts"]["total"] == COUNT, before
+        first = Worker(space, MILLRACE, "first", broker.address, any_model(), limits={"max_inflight_jobs": 8}).start()
+        wait_until("the first answers", lambda: request_counts(broker)["completed"] > 5, 120)
+        first.process.kill()
+        middle = request_counts(broker)
+        assert 5 < middle["completed"] <= COUNT, middle
         worker = Worker(space, MILLRACE, "worker", broker.address, any_model()).start()
         verb(broker, "results", "--batch-id", "night", "--expect", source, "--wait", "120", "-o", out)
         assert worker.process.stop(timeout_s=60) == 0
@@ -51,6 +61,10 @@ def main():
             "input_tokens": sum(one["prompt_tokens"] for one in usage), "input_tokens_details": {"cached_tokens": cached},
             "output_tokens": sum(one["completion_tokens"] for one in usage),
             "total_tokens": sum(one["total_tokens"] for one in usage)}, after
+        again = json.loads(verb(broker, "status", "night", "--json", "--recount", code=1))
+        assert after["core_seconds"] > 0 and again["core_seconds"] == 0, (after, again)
+        for name in ("status", "request_counts", "usage", "created_at"):
+            assert after[name] == again[name], (after, again)
         text = verb(broker, "status", "night", code=1)
         assert "60 of 60 answered: 59 completed, 1 failed" in text, text
         assert json.loads(verb(broker, "status", "other", "--json", code=1))["request_counts"]["total"] == 0

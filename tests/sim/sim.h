@@ -18,11 +18,12 @@ enum {
 
 enum sim_bug { /* planted on demand, to see that each is found */
                BUG_NONE,
-               BUG_COMMIT_EARLY,     /* offsets are committed although the results were not acknowledged */
-               BUG_MAP_DROPPED,      /* the committed metadata is not given to the next owner */
-               BUG_LOST_IGNORED,     /* a member that the group has expelled may still commit */
-               BUG_PAST_UNFINISHED,  /* the committed offset passes an unfinished job */
-               BUG_START_UNRECORDED, /* a job starts before its attempt is on record */
+               BUG_COMMIT_EARLY,       /* offsets are committed although the results were not acknowledged */
+               BUG_MAP_DROPPED,        /* the committed metadata is not given to the next owner */
+               BUG_LOST_IGNORED,       /* a member that the group has expelled may still commit */
+               BUG_PAST_UNFINISHED,    /* the committed offset passes an unfinished job */
+               BUG_START_UNRECORDED,   /* a job starts before its attempt is on record */
+               BUG_PROGRESS_FORGOTTEN, /* the next owner counts from nothing */
                BUGS
 };
 
@@ -40,7 +41,9 @@ struct sim_partition {
     int64_t end;       /* of the log */
     int64_t committed; /* -1: never */
     char metadata[OFFSET_MAP_MAX_BYTES];
-    int owner, target; /* members, -1: none */
+    char progress[512]; /* of its batch, as committed; "": none */
+    int results;        /* committed for its jobs */
+    int owner, target;  /* members, -1: none */
 };
 
 struct sim_member { /* what the group knows of a started worker */

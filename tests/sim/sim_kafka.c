@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A Kafka in memory behind the seams of the intake: these definitions take the place of job_source.c,
-// result_txn.c, control_reader.c and job_parse.c when the simulation is linked. A transaction is applied
-// whole or not at all; a member that the group has expelled cannot commit (KIP-447); partitions move only
-// after their owner let go or was expelled.
+// result_txn.c, control_reader.c, status_topic.c and job_parse.c when the simulation is linked. A transaction
+// is applied whole or not at all; a member that the group has expelled cannot commit (KIP-447); partitions
+// move only after their owner let go or was expelled.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +10,9 @@
 #include "tests/sim/sim.h"
 #include "worker/emit/result_txn.h"
 #include "worker/intake/control_reader.h"
+#include "worker/batch_sums.h"
 #include "worker/intake/job_source.h"
+#include "worker/intake/status_topic.h"
 
 struct job_source {
     int member;
@@ -101,7 +103,7 @@ static void assign(struct job_source *source, int p)
     partition->owner = source->member;
     member->has[p] = true;
     member->position[p] = partition->committed < 0 ? 0 : partition->committed;
-    source->callbacks.assigned(source->callbacks.context, &assigned);
+    source->callbacks.assigned(source->callbacks.context, &assigned, 1);
 }
 
 void job_source_close(struct job_source *source)
@@ -243,9 +245,57 @@ bool sim_committed_says_answered(const struct sim_job *job, unsigned *attempts)
     return false;
 }
 
+static void take_progress(const struct sink_record *record)
+{
+    const char *topic;
+    size_t topic_bytes;
+    int32_t partition;
+    batch_sums_split_key(record->key, record->key_bytes, &topic, &topic_bytes, &partition);
+    CHECK(partition >= 0 && partition < SIM_PARTITIONS);
+    snprintf(sim.partitions[partition].progress, sizeof sim.partitions[partition].progress, "%.*s",
+             (int)record->value_bytes, record->value);
+}
+
+enum status status_topic_read(const struct config *config, status_topic_taker *take, void *context,
+                              struct error *err)
+{
+    (void)config;
+    (void)err;
+    for (int p = 0; p < SIM_PARTITIONS && sim.bug != BUG_PROGRESS_FORGOTTEN; p++) {
+        char key[64];
+        const char *value = sim.partitions[p].progress;
+        snprintf(key, sizeof key, "night/%s/%d", jobs_topic, p);
+        const struct job_record record = {
+            .key = key, .key_bytes = strlen(key), .value = value, .value_bytes = strlen(value)};
+        if (value[0])
+            take(context, &record);
+    }
+    return STATUS_OK;
+}
+
+/* A partition's progress is committed with the results that it counts. */
+static void check_progress(void)
+{
+    for (int p = 0; p < SIM_PARTITIONS; p++) {
+        struct batch_sums sums;
+        const struct sim_partition *partition = &sim.partitions[p];
+        if (partition->progress[0])
+            CHECK(batch_sums_read(&sums, partition->progress, strlen(partition->progress)));
+        else
+            batch_sums_init(&sums);
+        if (batch_sums_answered(&sums) != partition->results)
+            sim_violate("partition %d has %d results and its progress says %lld", p, partition->results,
+                        (long long)batch_sums_answered(&sums));
+    }
+}
+
 static void apply_result(const struct finished_result *finished)
 {
     const struct sink_record *record = &finished->record;
+    if (strcmp(record->topic, "millrace.status") == 0) {
+        take_progress(record);
+        return;
+    }
     struct sim_job *job = sim_find_job(record->key, record->key_bytes);
     CHECK(job != NULL);
     if (strcmp(record->topic, "millrace.jobs-dlt") == 0) {
@@ -253,6 +303,7 @@ static void apply_result(const struct finished_result *finished)
         return;
     }
     job->answers++;
+    sim.partitions[job->partition].results++;
     job->poisoned += strstr(record->value, "job_poisoned") != NULL;
     if (job->answers > 1)
         sim_violate("%s (partition %d, offset %lld) has %d results", job->name, job->partition,
@@ -279,6 +330,7 @@ static void apply(struct finished_result **results, size_t count, const struct j
         apply_result(results[i]);
     for (size_t i = 0; i < offset_count; i++)
         apply_offset(&offsets[i]);
+    check_progress();
     for (int i = 0; i < sim.job_count; i++)
         if (sim.jobs[i].dead_letters != sim.jobs[i].poisoned)
             sim_violate("%s has %d dead letters and %d answers job_poisoned", sim.jobs[i].name,

@@ -2,6 +2,7 @@
 // One seed: producers, three workers whose engines are timers, and everything that goes wrong. Invariants:
 //   a job has at most one committed result, and in the end exactly one;
 //   the committed offset and map never call a job answered that is not;
+//   the committed progress of a partition's batch counts exactly its committed results;
 //   no job starts before its attempt is committed, so a crash is never forgotten;
 //   a job that ends its workers is answered job_poisoned with its dead letter, after as many ends as allowed,
 //   and no innocent job ever is; in the end every offset is at the log's end and nothing is reserved.
@@ -37,8 +38,13 @@ struct sim sim;
 static struct worker workers[SIM_WORKERS];
 static struct config config;
 
-static const char *const bug_names[BUGS] = {"none",         "commit-early",    "map-dropped",
-                                            "lost-ignored", "past-unfinished", "start-unrecorded"};
+static const char *const bug_names[BUGS] = {"none",
+                                            "commit-early",
+                                            "map-dropped",
+                                            "lost-ignored",
+                                            "past-unfinished",
+                                            "start-unrecorded",
+                                            "progress-forgotten"};
 
 /* ---- chance and time ---- */
 
@@ -150,6 +156,7 @@ static struct finished_result *finish(uint64_t handle, const char *custom_id, co
                                        .value_bytes = strlen(value)};
     struct finished_result *finished = finished_result_new(handle, &record);
     CHECK(finished != NULL);
+    snprintf(finished->identity.batch_id, sizeof finished->identity.batch_id, "night");
     return finished;
 }
 

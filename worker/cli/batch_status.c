@@ -1,34 +1,78 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/cli/batch_status.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
 
 void batch_status_init(struct batch_status *status, const char *batch_id)
 {
-    *status = (struct batch_status){
-        .batch_id = batch_id, .total = -1, .created_ms = -1, .first_ms = -1, .last_ms = -1};
+    *status = (struct batch_status){.batch_id = batch_id};
+    batch_sums_init(&status->sums);
+    id_map_init(&status->parts);
     id_map_init(&status->seen);
 }
 
 void batch_status_release(struct batch_status *status)
 {
+    id_map_release(&status->parts);
     id_map_release(&status->seen);
+    free(status->latest);
 }
 
-void batch_status_take_total(struct batch_status *status, const char *value, size_t bytes)
+/* ---- the status topic ---- */
+
+/* Where the latest value of a partition's key is kept. NULL: no memory. */
+static struct batch_sums *part_of(struct batch_status *status, const struct job_record *record)
 {
-    struct json_document *document;
-    if (json_parse(&document, value, bytes, NULL, NULL) != STATUS_OK)
-        return;
-    const struct json *root = json_root(document);
-    status->total = json_integer_or(json_member(json_member(root, "request_counts"), "total"), status->total);
-    int64_t created_s = json_integer_or(json_member(root, "created_at"), -1);
-    if (created_s >= 0)
-        status->created_ms = created_s * 1000;
-    json_close(document);
+    bool added;
+    struct id_map_entry *entry = id_map_add(&status->parts, record->key, record->key_bytes, &added);
+    if (!entry)
+        return NULL;
+    if (added) {
+        struct batch_sums *grown = realloc(status->latest, (status->part_count + 1) * sizeof *status->latest);
+        if (!grown)
+            return NULL;
+        status->latest = grown;
+        entry->value = status->part_count++;
+    }
+    return &status->latest[entry->value];
 }
+
+enum status batch_status_take_status(struct batch_status *status, const struct job_record *record)
+{
+    const char *topic;
+    size_t topic_bytes;
+    int32_t partition;
+    struct batch_sums sums;
+    if (!record->key || !record->value || !batch_sums_read(&sums, record->value, record->value_bytes))
+        return STATUS_OK;
+    size_t bytes = strlen(status->batch_id);
+    if (record->key_bytes == bytes && memcmp(record->key, status->batch_id, bytes) == 0) {
+        status->sums.total = sums.total;
+        status->sums.created_ms = sums.created_ms;
+        return STATUS_OK;
+    }
+    if (batch_sums_split_key(record->key, record->key_bytes, &topic, &topic_bytes, &partition) != bytes ||
+        !topic || memcmp(record->key, status->batch_id, bytes) != 0)
+        return STATUS_OK;
+    struct batch_sums *part = part_of(status, record);
+    if (!part)
+        return STATUS_NO_MEMORY;
+    *part = sums;
+    part->total = part->created_ms = -1;
+    return STATUS_OK;
+}
+
+bool batch_status_sum_parts(struct batch_status *status)
+{
+    for (size_t i = 0; i < status->part_count; i++)
+        batch_sums_add(&status->sums, &status->latest[i]);
+    return status->part_count > 0;
+}
+
+/* ---- the results ---- */
 
 static bool is_of_batch(const struct job_record *record, const char *batch_id)
 {
@@ -41,23 +85,27 @@ static bool is_of_batch(const struct job_record *record, const char *batch_id)
     return *batch_id == '\0';
 }
 
-static void count_outcome(struct batch_status *status, const struct json *line)
+static struct batch_sums sums_of(const struct json *line, int64_t timestamp_ms)
 {
+    struct batch_sums sums;
     const struct json *response = json_member(line, "response");
     const char *code = json_string_or(json_member(json_member(line, "error"), "code"), "");
-    if (json_integer_or(json_member(response, "status_code"), 0) == 200)
-        status->completed++;
-    else if (strcmp(code, "batch_cancelled") == 0)
-        status->cancelled++;
+    batch_sums_init(&sums);
+    if (strcmp(code, "batch_cancelled") == 0)
+        sums.cancelled = 1;
     else if (strcmp(code, "batch_expired") == 0 || strcmp(code, "request_timeout") == 0)
-        status->expired++;
+        sums.expired = 1;
+    else if (json_integer_or(json_member(response, "status_code"), 0) == 200)
+        sums.completed = 1;
     else
-        status->failed++;
+        sums.failed = 1;
     const struct json *usage = json_member(json_member(response, "body"), "usage");
     const struct json *details = json_member(usage, "prompt_tokens_details");
-    status->input_tokens += json_integer_or(json_member(usage, "prompt_tokens"), 0);
-    status->cached_tokens += json_integer_or(json_member(details, "cached_tokens"), 0);
-    status->output_tokens += json_integer_or(json_member(usage, "completion_tokens"), 0);
+    sums.input_tokens = json_integer_or(json_member(usage, "prompt_tokens"), 0);
+    sums.cached_tokens = json_integer_or(json_member(details, "cached_tokens"), 0);
+    sums.output_tokens = json_integer_or(json_member(usage, "completion_tokens"), 0);
+    sums.first_ms = sums.last_ms = timestamp_ms;
+    return sums;
 }
 
 enum status batch_status_take_result(struct batch_status *status, const struct job_record *record)
@@ -71,64 +119,18 @@ enum status batch_status_take_result(struct batch_status *status, const struct j
     const struct json *id = json_member(json_root(document), "id");
     bool kept = !id || id->type != JSON_STRING || id_map_add(&status->seen, id->as.string, id->count, &added);
     if (kept && added) {
-        count_outcome(status, json_root(document));
-        if (status->first_ms < 0 || record->timestamp_ms < status->first_ms)
-            status->first_ms = record->timestamp_ms;
-        if (record->timestamp_ms > status->last_ms)
-            status->last_ms = record->timestamp_ms;
+        struct batch_sums one = sums_of(json_root(document), record->timestamp_ms);
+        batch_sums_add(&status->sums, &one);
     }
     json_close(document);
     return kept ? STATUS_OK : STATUS_NO_MEMORY;
 }
 
-int64_t batch_status_answered(const struct batch_status *status)
-{
-    return status->completed + status->failed + status->cancelled + status->expired;
-}
-
-const char *batch_status_word(const struct batch_status *status)
-{
-    int64_t answered = batch_status_answered(status);
-    if (status->total >= 0 && answered >= status->total)
-        return status->cancelled == answered && answered > 0 ? "cancelled" : "completed";
-    return answered == 0 ? "validating" : "in_progress";
-}
-
-static void append_time(struct bytes *out, const char *name, int64_t time_ms)
-{
-    if (time_ms < 0)
-        bytes_appendf(out, ",\"%s\":null", name);
-    else
-        bytes_appendf(out, ",\"%s\":%lld", name, (long long)time_ms / 1000);
-}
-
-void batch_status_write(const struct batch_status *s, struct bytes *out)
-{
-    const char *word = batch_status_word(s);
-    bool over = strcmp(word, "completed") == 0 || strcmp(word, "cancelled") == 0;
-    bytes_appendf(out, "{\"id\":");
-    json_append_string(out, s->batch_id, strlen(s->batch_id));
-    bytes_appendf(out, ",\"object\":\"batch\",\"status\":\"%s\"", word);
-    append_time(out, "created_at", s->created_ms);
-    append_time(out, "in_progress_at", s->first_ms);
-    append_time(out, "completed_at", over ? s->last_ms : -1);
-    bytes_appendf(out, ",\"request_counts\":{\"total\":%lld,\"completed\":%lld,\"failed\":%lld,",
-                  (long long)(s->total >= 0 ? s->total : batch_status_answered(s)), (long long)s->completed,
-                  (long long)(s->failed + s->cancelled + s->expired));
-    bytes_appendf(out, "\"cancelled\":%lld,\"expired\":%lld}", (long long)s->cancelled,
-                  (long long)s->expired);
-    bytes_appendf(out, ",\"usage\":{\"input_tokens\":%lld,\"input_tokens_details\":{\"cached_tokens\":%lld},",
-                  (long long)s->input_tokens, (long long)s->cached_tokens);
-    bytes_appendf(out, "\"output_tokens\":%lld,\"total_tokens\":%lld}}", (long long)s->output_tokens,
-                  (long long)(s->input_tokens + s->output_tokens));
-}
-
 void batch_status_write_total(const char *batch_id, int64_t total, int64_t created_ms, struct bytes *out)
 {
-    struct batch_status fresh;
-    batch_status_init(&fresh, batch_id);
+    struct batch_sums fresh;
+    batch_sums_init(&fresh);
     fresh.total = total;
     fresh.created_ms = created_ms;
-    batch_status_write(&fresh, out);
-    batch_status_release(&fresh);
+    batch_sums_write(&fresh, batch_id, out);
 }

@@ -1,35 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is known of a batch: how many jobs were submitted (key B of the status topic, written by `submit`) and
-// what its results say, each counted once. The results are the authority, so the sums are theirs.
+// What is known of a batch. How many jobs were submitted is key B of the status topic, written by `submit`;
+// what became of them is in the records B/topic/partition that workers write with their results, or is
+// counted from the results themselves, each once. Both give the same sums.
 #ifndef WORKER_CLI_BATCH_STATUS_H
 #define WORKER_CLI_BATCH_STATUS_H
 
 #include "base/bytes.h"
 #include "config/config.h"
+#include "worker/batch_sums.h"
 #include "worker/cli/id_map.h"
 #include "worker/intake/job.h"
 
 struct batch_status {
     const char *batch_id;
+    struct batch_sums sums;
+    struct id_map parts;       /* keys B/topic/partition seen, to `latest` */
+    struct batch_sums *latest; /* [part_count], by order of first sight; owned */
+    size_t part_count;
     struct id_map seen; /* ids of results */
-    int64_t total;      /* -1: unknown */
-    int64_t created_ms; /* of the submit; -1: unknown */
-    int64_t completed, failed, cancelled, expired;
-    int64_t input_tokens, cached_tokens, output_tokens;
-    int64_t first_ms, last_ms; /* timestamps of results; -1: none */
 };
 
 void batch_status_init(struct batch_status *status, const char *batch_id);
 void batch_status_release(struct batch_status *status);
-/* The value of key B. A value that is none is passed over. */
-void batch_status_take_total(struct batch_status *status, const char *value, size_t bytes);
+/* Any record of the status topic; the latest of a key counts. Statuses: NO_MEMORY. */
+MUST_CHECK enum status batch_status_take_status(struct batch_status *status, const struct job_record *record);
+/* After the last record of the status topic. False: no worker has written progress, the results must be
+ * counted. */
+bool batch_status_sum_parts(struct batch_status *status);
 /* Any record of the results topic. Statuses: NO_MEMORY. */
 MUST_CHECK enum status batch_status_take_result(struct batch_status *status, const struct job_record *record);
-int64_t batch_status_answered(const struct batch_status *status);
-/* "in_progress", "completed", or "validating" before the first answer: OpenAI's words. */
-const char *batch_status_word(const struct batch_status *status);
-/* OpenAI's Batch object with usage. */
-void batch_status_write(const struct batch_status *status, struct bytes *out);
 /* The value of key B. */
 void batch_status_write_total(const char *batch_id, int64_t total, int64_t created_ms, struct bytes *out);
 

@@ -30,10 +30,11 @@ struct redrive {
     int sent;
 };
 
-static void take_assigned(void *context, const struct job_source_partition *partition)
+static void take_assigned(void *context, const struct job_source_partition *partition, size_t count)
 {
     struct redrive *redrive = context;
     (void)partition;
+    (void)count;
     redrive->assigned = true;
 }
 

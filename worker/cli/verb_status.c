@@ -13,58 +13,60 @@ enum { BROKER_WAIT_MS = 15000, STATUS_TOPIC_WAIT_MS = 10000, MAX_BYTES = 65536 }
 
 static const char help[] =
     "millrace status - how far a batch is, and what it cost\n\n"
-    "usage: millrace status BATCH_ID [--json] [-c FILE] [--kafka.bootstrap_servers=…]\n\n"
-    "Reads the results (read_committed) and counts each once; the total is what `submit` wrote. --json "
-    "prints\n"
-    "OpenAI's Batch object with usage.\n\n"
+    "usage: millrace status BATCH_ID [--json] [--recount] [-c FILE] [--kafka.bootstrap_servers=…]\n\n"
+    "The total is what `submit` wrote; the sums are those that workers write with their results. --recount, "
+    "or where\n"
+    "workers deliver at least once, counts the result lines themselves, each once. --json prints OpenAI's "
+    "Batch\n"
+    "object with usage.\n\n"
     "exit codes: 0 all answered, 1 not yet or some failed, 69 no broker answers\n";
 
 struct status_options {
     struct options common;
     const char *batch_id;
-    bool json;
+    bool json, recount;
 };
 
-/* A status topic that is not there only means that the total is unknown. */
-static void read_total(const struct config *config, struct batch_status *batch)
-{
-    struct topic_reader *reader;
-    struct job_record record;
-    size_t id_bytes = strlen(batch->batch_id);
-    if (topic_reader_open(&reader, config, config->kafka.status_topic, NULL, STATUS_TOPIC_WAIT_MS, NULL) !=
-        STATUS_OK)
-        return;
-    do {
-        while (topic_reader_next(reader, 100, &record))
-            if (record.value && record.key_bytes == id_bytes &&
-                memcmp(record.key, batch->batch_id, id_bytes) == 0)
-                batch_status_take_total(batch, record.value, record.value_bytes);
-    } while (!topic_reader_at_end(reader));
-    topic_reader_close(reader);
-}
+typedef enum status taker(struct batch_status *batch, const struct job_record *record);
 
-static enum status read_results(const struct config *config, struct batch_status *batch, struct error *err)
+static enum status read_topic(const struct config *config, const char *topic, int wait_ms, taker *take,
+                              struct batch_status *batch, struct error *err)
 {
     struct topic_reader *reader;
     struct job_record record;
-    enum status status =
-        topic_reader_open(&reader, config, config->kafka.results_topic, NULL, BROKER_WAIT_MS, err);
+    enum status status = topic_reader_open(&reader, config, topic, NULL, wait_ms, err);
     if (status != STATUS_OK)
         return status;
     do {
         while (status == STATUS_OK && topic_reader_next(reader, 100, &record))
-            status = batch_status_take_result(batch, &record);
+            status = take(batch, &record);
     } while (status == STATUS_OK && !topic_reader_at_end(reader));
     topic_reader_close(reader);
-    return status == STATUS_OK ? status : error_set(err, status, "no memory to count the results");
+    return status == STATUS_OK ? status : error_set(err, status, "no memory to count a batch");
 }
 
-static void print_text(const struct batch_status *s)
+/* A status topic that is not there only means that nobody has counted yet. */
+static enum status read_sums(const struct status_options *options, const struct config *config,
+                             struct batch_status *batch, struct error *err)
 {
-    int64_t answered = batch_status_answered(s);
+    enum status status = STATUS_OK;
+    if (config->kafka.status_topic[0])
+        status = read_topic(config, config->kafka.status_topic, STATUS_TOPIC_WAIT_MS,
+                            batch_status_take_status, batch, err);
+    if (status != STATUS_OK && status != STATUS_UNAVAILABLE)
+        return status;
+    if (!options->recount && batch_status_sum_parts(batch))
+        return STATUS_OK;
+    return read_topic(config, config->kafka.results_topic, BROKER_WAIT_MS, batch_status_take_result, batch,
+                      err);
+}
+
+static void print_text(const char *batch_id, const struct batch_sums *s)
+{
+    int64_t answered = batch_sums_answered(s);
     double seconds =
         s->created_ms >= 0 && s->last_ms > s->created_ms ? (double)(s->last_ms - s->created_ms) / 1e3 : 0;
-    printf("batch      %s: %s\n", s->batch_id, batch_status_word(s));
+    printf("batch      %s: %s\n", batch_id, batch_sums_word(s));
     if (s->total >= 0)
         printf("jobs       %lld of %lld answered", (long long)answered, (long long)s->total);
     else
@@ -73,6 +75,8 @@ static void print_text(const struct batch_status *s)
            (long long)s->failed, (long long)s->cancelled, (long long)s->expired);
     printf("tokens     %lld in (%lld of them cached), %lld out\n", (long long)s->input_tokens,
            (long long)s->cached_tokens, (long long)s->output_tokens);
+    if (s->core_us > 0)
+        printf("cost       %.1f core-seconds\n", (double)s->core_us / 1e6);
     if (seconds <= 0)
         return;
     printf("time       %.1f s from submit to the latest answer, %.1f output tok/s", seconds,
@@ -89,16 +93,15 @@ static enum status run(const struct status_options *options, const struct config
     struct bytes out;
     batch_status_init(&batch, options->batch_id);
     bytes_init(&out, MAX_BYTES);
-    enum status status = read_results(config, &batch, err);
+    enum status status = read_sums(options, config, &batch, err);
     if (status == STATUS_OK) {
-        read_total(config, &batch);
         if (options->json) {
-            batch_status_write(&batch, &out);
+            batch_sums_write(&batch.sums, options->batch_id, &out);
             printf("%s\n", out.data ? out.data : "");
         } else {
-            print_text(&batch);
+            print_text(options->batch_id, &batch.sums);
         }
-        bool all = batch.total >= 0 && batch.completed >= batch.total;
+        bool all = batch.sums.total >= 0 && batch.sums.completed >= batch.sums.total;
         *exit_code = all ? EXIT_DONE : EXIT_SOME_FAILED;
     }
     bytes_release(&out);
@@ -116,6 +119,8 @@ static enum status parse_options(int argc, char **argv, struct status_options *o
             return status;
         if (strcmp(argv[i], "--json") == 0)
             options->json = true;
+        else if (strcmp(argv[i], "--recount") == 0)
+            options->recount = true;
         else if (argv[i][0] != '-' && !options->batch_id)
             options->batch_id = argv[i];
         else

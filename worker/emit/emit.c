@@ -191,6 +191,8 @@ static struct finished_result *make_finished(struct emit *emit, const struct res
     CHECK(finished != NULL);
     finished->status = (int)status_of(source->result);
     finished->identity = *identity;
+    finished->cost = (struct result_cost){source->result->prompt_tokens, source->result->cached_tokens,
+                                          source->result->completion_tokens};
     return finished;
 }
 

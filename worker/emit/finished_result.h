@@ -13,9 +13,13 @@ struct finished_result {
     int status;                   /* enum metrics_result */
     const void *partition;        /* intake's mark of where the job came from */
     struct job_identity identity; /* not of a dead letter */
-    struct job_record *storage;   /* owned: what `record` points to */
-    struct sink_record record;    /* its tag is this result */
-    bool too_large;               /* the broker refused its size */
+    struct result_cost {
+        uint64_t prompt_tokens, cached_tokens, completion_tokens;
+    } cost;                     /* as the result line says */
+    bool charged;               /* its processor time is counted */
+    struct job_record *storage; /* owned: what `record` points to */
+    struct sink_record record;  /* its tag is this result */
+    bool too_large;             /* the broker refused its size */
     struct finished_result
         *after;                   /* a dead letter's answer: owned, sent once this is; NULL: no dead letter */
     struct finished_result *next; /* in its owner's list */

@@ -19,6 +19,7 @@
 #include "worker/intake/control_reader.h"
 #include "worker/intake/intake_internal.h"
 #include "worker/intake/record_copy.h"
+#include "worker/intake/status_topic.h"
 
 enum {
     POLL_MS = 20,
@@ -98,33 +99,67 @@ static struct lane *lane_of(struct intake *intake, const char *topic)
     UNREACHABLE(); /* only what was subscribed to is assigned */
 }
 
-static void take_assigned(void *context, const struct job_source_partition *assigned)
+static void begin_partition(struct intake *intake, const struct job_source_partition *assigned)
 {
-    struct intake *intake = context;
     struct partition *partition = intake_find_partition(intake, assigned->topic, assigned->partition);
     for (int i = 0; i < MAX_PARTITIONS && !partition; i++)
         if (!intake->partitions[i].used)
             partition = &intake->partitions[i];
     CHECK(partition != NULL);
-    intake->shared->connected = true;
     intake->shared->metrics->rebalances++;
     if (!partition->ledger) {
         struct error err;
         CHECK(offset_ledger_open(&partition->ledger,
                                  (size_t)intake->shared->config->limits.max_partition_window,
                                  &err) == STATUS_OK);
+        CHECK(!intake->txn || batch_tally_open(&partition->tally, &err) == STATUS_OK);
     }
     partition->used = true;
     snprintf(partition->topic, sizeof partition->topic, "%s", assigned->topic);
     partition->number = assigned->partition;
     partition->lane = lane_of(intake, assigned->topic);
     partition->sent_until = partition->safe_until = 0;
-    partition->dirty = partition->left = false;
+    partition->dirty = partition->left = partition->tallied = false;
     partition->metrics = metrics_partition(intake->shared->metrics, assigned->topic, assigned->partition);
     if (offset_ledger_begin(partition->ledger, assigned->offset, assigned->metadata) != STATUS_OK)
         log_warn("intake",
                  "the offset map of %s/%d is of an unknown version and is ignored: some jobs run again",
                  assigned->topic, assigned->partition);
+    if (partition->tally)
+        batch_tally_begin(partition->tally, assigned->topic, assigned->partition);
+}
+
+static void restore_tallies(void *context, const struct job_record *record)
+{
+    struct intake *intake = context;
+    for (int i = 0; i < MAX_PARTITIONS; i++) {
+        struct partition *partition = &intake->partitions[i];
+        if (partition->used && !partition->tallied)
+            batch_tally_restore(partition->tally, record);
+    }
+}
+
+/* What earlier owners counted, before the first job: the sums go on from there. */
+static void read_tallies(struct intake *intake)
+{
+    struct error err;
+    if (!intake->shared->config->kafka.status_topic[0])
+        return;
+    enum status status = status_topic_read(intake->shared->config, restore_tallies, intake, &err);
+    if (status != STATUS_OK)
+        log_warn("intake", "the progress of batches is not written: %s", err.text);
+    for (int i = 0; i < MAX_PARTITIONS && status == STATUS_OK; i++)
+        intake->partitions[i].tallied = intake->partitions[i].used;
+}
+
+static void take_assigned(void *context, const struct job_source_partition *assigned, size_t count)
+{
+    struct intake *intake = context;
+    intake->shared->connected = true;
+    for (size_t i = 0; i < count; i++)
+        begin_partition(intake, &assigned[i]);
+    if (intake->txn && count > 0)
+        read_tallies(intake);
 }
 
 static void strike(struct intake *intake, struct flight *flight)
@@ -458,6 +493,8 @@ static void tick(struct intake *intake)
         intake->next_commit_ms = now_ms + intake->shared->config->results.flush_ms;
         intake_commit(intake, NULL, false);
     }
+    if (flights_count(intake->flights) == 0 && intake->ready_count == 0)
+        intake->core_ns = monotime_core_ns(); /* idle time is nobody's */
     if (now_ms < intake->next_tick_ms)
         return;
     intake->next_tick_ms = now_ms + TICK_MS;
@@ -601,8 +638,10 @@ void intake_close(struct intake *intake)
     job_source_close(intake->source);
     result_txn_close(intake->txn);
     control_reader_close(intake->control);
-    for (int i = 0; i < MAX_PARTITIONS; i++)
+    for (int i = 0; i < MAX_PARTITIONS; i++) {
         offset_ledger_close(intake->partitions[i].ledger);
+        batch_tally_close(intake->partitions[i].tally);
+    }
     cancellations_close(intake->cancellations);
     flights_close(intake->flights);
     free(intake->lanes);

@@ -110,6 +110,59 @@ static bool commit_offsets(struct intake *intake, const struct partition *only, 
 
 /* ---- exactly once ---- */
 
+static struct batch_sums count_result(const struct finished_result *result)
+{
+    struct batch_sums part;
+    batch_sums_init(&part);
+    part.completed = result->status == METRICS_COMPLETED;
+    part.failed = result->status == METRICS_FAILED;
+    part.cancelled = result->status == METRICS_CANCELLED;
+    part.expired = result->status == METRICS_EXPIRED;
+    part.input_tokens = (int64_t)result->cost.prompt_tokens;
+    part.cached_tokens = (int64_t)result->cost.cached_tokens;
+    part.output_tokens = (int64_t)result->cost.completion_tokens;
+    part.first_ms = part.last_ms = walltime_ms();
+    return part;
+}
+
+static void tally(const struct partition *partition, const struct finished_result *result)
+{
+    if (!partition->tallied)
+        return;
+    struct batch_sums part = count_result(result);
+    batch_tally_add(partition->tally, result->identity.batch_id, &part);
+}
+
+/* Tokens that were computed for it, and one for the rest of the work. */
+static int64_t weight_of(const struct finished_result *result)
+{
+    const struct result_cost *cost = &result->cost;
+    return result->job_handle && !result->charged
+               ? (int64_t)(cost->prompt_tokens - cost->cached_tokens + cost->completion_tokens) + 1
+               : 0;
+}
+
+/* This worker's processor time since the last transaction, shared out among the jobs that have ended. */
+static void charge_ready(struct intake *intake)
+{
+    int64_t weights = 0, now_ns = monotime_core_ns(), spent_us = (now_ns - intake->core_ns) / 1000;
+    for (size_t i = 0; i < intake->ready_count; i++)
+        weights += weight_of(intake->ready[i]);
+    if (weights == 0)
+        return;
+    intake->core_ns = now_ns;
+    for (size_t i = 0; i < intake->ready_count; i++) {
+        struct finished_result *result = intake->ready[i];
+        const struct partition *partition = result->partition;
+        struct batch_sums part;
+        batch_sums_init(&part);
+        part.core_us = (int64_t)((double)spent_us * (double)weight_of(result) / (double)weights);
+        if (partition->tallied && weight_of(result) > 0)
+            batch_tally_add(partition->tally, result->identity.batch_id, &part);
+        result->charged = true;
+    }
+}
+
 /* A result becomes part of the next transaction. One of a job that is no longer ours is dropped. */
 void intake_take_finished(struct intake *intake)
 {
@@ -126,6 +179,7 @@ void intake_take_finished(struct intake *intake)
         offset_ledger_answer(partition->ledger, flight->offset);
         partition->dirty = true;
         intake_remove_flight(intake, flight);
+        tally(partition, result);
         for (; finished; finished = result == finished ? NULL : result) {
             finished->partition = partition;
             finished->after = NULL;
@@ -153,6 +207,31 @@ void intake_drop_ready(struct intake *intake, bool committed)
     intake->ready_count = 0;
 }
 
+static struct finished_result *txn_records[2 * MOST_IN_TXN]; /* the intake thread's only */
+
+/* The ready results, and behind them the progress of the batches that they belong to. */
+static size_t gather_records(struct intake *intake)
+{
+    size_t count = intake->ready_count;
+    memcpy(txn_records, intake->ready, count * sizeof *txn_records);
+    for (int i = 0; i < MAX_PARTITIONS; i++) {
+        struct partition *partition = &intake->partitions[i];
+        if (partition->used && partition->tallied)
+            count += batch_tally_changed(partition->tally, intake->shared->config->kafka.status_topic,
+                                         txn_records + count, 2 * MOST_IN_TXN - count);
+    }
+    return count;
+}
+
+static void drop_progress(struct intake *intake, size_t record_count, bool committed)
+{
+    for (size_t i = intake->ready_count; i < record_count; i++)
+        finished_result_free(txn_records[i]);
+    for (int i = 0; i < MAX_PARTITIONS && committed; i++)
+        if (intake->partitions[i].used && intake->partitions[i].tallied)
+            batch_tally_written(intake->partitions[i].tally);
+}
+
 /* Results and offsets in one transaction. What was aborted is kept and goes with the next one. */
 static bool commit_transaction(struct intake *intake)
 {
@@ -162,9 +241,12 @@ static bool commit_transaction(struct intake *intake)
     size_t count = gather_commits(intake, NULL, commit_list, commit_metadata);
     if (count == 0 && intake->ready_count == 0)
         return true;
+    charge_ready(intake);
+    size_t records = gather_records(intake);
     int64_t begin_ns = monotime_ns();
-    enum status status = result_txn_commit(intake->txn, intake->ready, intake->ready_count, intake->source,
-                                           commit_list, count, &err);
+    enum status status =
+        result_txn_commit(intake->txn, txn_records, records, intake->source, commit_list, count, &err);
+    drop_progress(intake, records, status == STATUS_OK);
     trace_span(TRACE_INTAKE, "transaction", begin_ns, "results", (int64_t)intake->ready_count);
     if (status == STATUS_OK) {
         mark_committed(intake, count);

@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include "worker/emit/result_txn.h"
+#include "worker/intake/batch_tally.h"
 #include "worker/intake/flights.h"
 #include "worker/intake/intake.h"
 #include "worker/intake/job_source.h"
@@ -32,10 +33,12 @@ struct partition {
     char topic[256];
     int32_t number;
     struct offset_ledger *ledger;
-    bool left;          /* going away: nothing starts any more */
-    int64_t sent_until; /* reservation in the commit being made */
-    int64_t safe_until; /* jobs below may start: this reservation is committed */
-    bool dirty;         /* answered something since the last commit */
+    bool left;                 /* going away: nothing starts any more */
+    int64_t sent_until;        /* reservation in the commit being made */
+    int64_t safe_until;        /* jobs below may start: this reservation is committed */
+    bool dirty;                /* answered something since the last commit */
+    struct batch_tally *tally; /* exactly once; else NULL */
+    bool tallied;              /* what earlier owners counted is known: progress is written */
     struct metrics_partition *metrics;
 };
 
@@ -53,6 +56,7 @@ struct intake {
     struct result_txn *txn;                     /* exactly once; NULL: at least once */
     struct finished_result *ready[MOST_IN_TXN]; /* answered in the ledgers, not committed yet */
     size_t ready_count;
+    int64_t core_ns; /* processor time when it was last shared out */
     int64_t next_tick_ms, next_commit_ms, next_start_ms, logged_ms;
 };
 

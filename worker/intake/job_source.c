@@ -32,22 +32,26 @@ struct job_source {
 
 static void tell_assigned(struct job_source *source, rd_kafka_topic_partition_list_t *partitions)
 {
+    size_t count = (size_t)partitions->cnt;
+    struct job_source_partition *told = calloc(count + 1, sizeof *told);
+    char **metadata = calloc(count + 1, sizeof *metadata);
     rd_kafka_resp_err_t code = rd_kafka_committed(source->client, partitions, COMMITTED_WAIT_MS);
+    CHECK(told && metadata);
     if (code)
         log_warn("intake", "committed offsets cannot be read: %s", rd_kafka_err2str(code));
-    for (int i = 0; i < partitions->cnt; i++) {
-        rd_kafka_topic_partition_t *at = &partitions->elems[i];
-        char metadata[8192] = "";
-        if (at->metadata && at->metadata_size < sizeof metadata) {
-            memcpy(metadata, at->metadata, at->metadata_size);
-            metadata[at->metadata_size] = '\0';
-        }
-        struct job_source_partition partition = {at->topic, at->partition, at->offset >= 0 ? at->offset : -1,
-                                                 metadata};
-        source->callbacks.assigned(source->callbacks.context, &partition);
+    for (size_t i = 0; i < count; i++) {
+        const rd_kafka_topic_partition_t *at = &partitions->elems[i];
+        metadata[i] = strndup(at->metadata ? at->metadata : "", at->metadata ? at->metadata_size : 0);
+        told[i] = (struct job_source_partition){at->topic, at->partition, at->offset >= 0 ? at->offset : -1,
+                                                metadata[i] ? metadata[i] : ""};
         log_info("intake", "assigned %s/%d from offset %lld", at->topic, at->partition,
-                 (long long)partition.offset);
+                 (long long)told[i].offset);
     }
+    source->callbacks.assigned(source->callbacks.context, told, count);
+    for (size_t i = 0; i < count; i++)
+        free(metadata[i]);
+    free(metadata);
+    free(told);
 }
 
 static rd_kafka_topic_partition_list_t *of_topic(const rd_kafka_topic_partition_list_t *all,

@@ -23,7 +23,7 @@ struct job_source_partition { /* as the group sees it */
 
 /* Called inside job_source_poll, on its thread. */
 struct job_source_callbacks {
-    void (*assigned)(void *context, const struct job_source_partition *partition);
+    void (*assigned)(void *context, const struct job_source_partition *partitions, size_t count);
     /* lost: another member has it already, nothing may be committed any more. */
     void (*revoked)(void *context, const struct job_source_partition *partition, bool lost);
     /* A commit that nobody waited for did not reach the broker: it has to be made again. */
