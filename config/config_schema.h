@@ -50,6 +50,8 @@
       "a null value on a job topic; cancel: it ends the running job whose custom_id is its key")             \
     X(kafka, session_timeout_ms, INT, 6000, 1000, 300000, "how soon a dead worker's partitions move")        \
     X(kafka, max_poll_interval_ms, INT, 300000, 10000, 86400000, "librdkafka's limit between polls")         \
+    X(kafka, static_membership, BOOL, false, 0, 0,                                                           \
+      "worker.id is the group.instance.id: a restart within the session timeout moves no partition")         \
     X(kafka, sasl_password, SECRET, "", 0, 0, "librdkafka's sasl.password, which may so come from a file")   \
     X(kafka, properties, MAP, "", 0, 0, "any librdkafka property that Millrace does not own")
 
@@ -66,6 +68,8 @@
     X(limits, max_attempts, INT, 3, 1, 100,                                                          \
       "workers that may end while they run a job before it is answered job_poisoned")                \
     X(limits, max_inflight_jobs, INT, 512, 1, 1000000, "jobs taken from Kafka and not answered yet") \
+    X(limits, max_inflight_per_tenant, INT, 0, 0, 1000000,                                           \
+      "jobs of one tenant (header millrace-tenant, worker.trust_headers) that run at once; 0: no limit")     \
     X(limits, max_partition_window, INT, 16384, 16, 1000000,                                         \
       "offsets between the lowest open job of a partition and the newest taken")
 

@@ -2,14 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two job topics: a backlog far larger than what may be in flight on one, a few jobs on the other, which say that they are
 urgent. The few are answered while most of the backlog still waits: it can neither fill the worker nor go first."""
-import json
 import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import jobs  # noqa: E402
+from once import AnsweredOnce  # noqa: E402
 from kafka_broker import KafkaBroker  # noqa: E402
-from kafka_wire import TopicReader  # noqa: E402
 from models import any_model  # noqa: E402
 from process import Workspace, wait_until  # noqa: E402
 from worker import Worker, create_topics  # noqa: E402
@@ -23,18 +22,6 @@ def records(prefix, count, tokens, headers):
                                          temperature=0.9, ignore_eos=True)), headers) for i in range(count)]
 
 
-class Answers:
-    def __init__(self, kafka):
-        self.reader, self.names = TopicReader(kafka, "millrace.results"), set()
-
-    def count(self, prefix):
-        for record in self.reader.poll(wait_ms=10):
-            name = json.loads(record.value)["custom_id"]
-            assert name not in self.names, "%s was answered twice" % name
-            self.names.add(name)
-        return sum(name.startswith(prefix) for name in self.names)
-
-
 def main():
     with Workspace("lanes") as space, KafkaBroker(space / "kafka") as broker, broker.connect() as kafka:
         create_topics(kafka)
@@ -44,7 +31,7 @@ def main():
                         engine={"threads": 1, "kv_memory_mb": 64, "max_sequences": 16, "max_waiting": 2048},
                         limits={"max_inflight_jobs": 1600}).start()
         worker.wait_ready()
-        answers = Answers(kafka)
+        answers = AnsweredOnce(kafka)
         for first in range(0, BACKLOG, 500):
             kafka.produce("millrace.jobs", 0, records("back%d" % first, 500, 100, []))
         wait_until("the backlog to be under way", lambda: answers.count("back") > 30, 120)

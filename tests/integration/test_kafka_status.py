@@ -9,8 +9,10 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import jobs  # noqa: E402
+import schema  # noqa: E402
 from kafka_broker import KafkaBroker  # noqa: E402
-from models import any_model  # noqa: E402
+from kafka_wire import TopicReader  # noqa: E402
+from models import ROOT, any_model  # noqa: E402
 from process import Workspace, wait_until  # noqa: E402
 from worker import Worker  # noqa: E402
 
@@ -63,6 +65,13 @@ def main():
             "total_tokens": sum(one["total_tokens"] for one in usage)}, after
         again = json.loads(verb(broker, "status", "night", "--json", "--recount", code=1))
         assert after["core_seconds"] > 0 and again["core_seconds"] == 0, (after, again)
+        shape = json.loads((ROOT / "docs/formats/status.schema.json").read_text())
+        with broker.connect() as kafka:
+            records = TopicReader(kafka, "millrace.status").poll()
+        keys = {record.key.decode() for record in records}
+        assert "night" in keys and any(key.startswith("night/millrace.jobs/") for key in keys), keys
+        for value in [json.loads(record.value) for record in records] + [after]:
+            assert schema.check(value, shape) is None, (schema.check(value, shape), value)
         for name in ("status", "request_counts", "usage", "created_at"):
             assert after[name] == again[name], (after, again)
         text = verb(broker, "status", "night", code=1)

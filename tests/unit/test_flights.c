@@ -10,12 +10,12 @@
 #include "worker/intake/flights.h"
 #include "worker/intake/record_copy.h"
 
-enum { CAPACITY = 300 };
+enum { CAPACITY = 300, CAP = 3 };
 
 static struct flights *open_flights(void)
 {
     struct flights *flights;
-    assert_int_equal(flights_open(&flights, CAPACITY, NULL), STATUS_OK);
+    assert_int_equal(flights_open(&flights, CAPACITY, CAP, NULL), STATUS_OK);
     return flights;
 }
 
@@ -109,10 +109,45 @@ static void everyone_gets_a_turn(void **state)
     }
 }
 
+static void a_tenant_has_only_so_many_running(void **state)
+{
+    (void)state;
+    struct flights *flights = open_flights();
+    struct flight *wave[FLIGHTS_WAVE], *of_a[8], *of_b;
+    for (int i = 0; i < 8; i++) {
+        of_a[i] = add(flights, 0, false);
+        bool over = flights_set_tenant(flights, of_a[i], "a", 1);
+        assert_int_equal(over, i >= CAP);
+        if (over)
+            flights_hold(flights, of_a[i],
+                         record_copy(&(struct job_record){.value = "{}", .value_bytes = 2}));
+    }
+    of_b = add(flights, 0, false);
+    assert_false(flights_set_tenant(flights, of_b, "b", 1));
+    assert_int_equal(flights_wave(flights, wave), 0);
+    flights_remove(flights, of_a[0]); /* two places come free: the two oldest, no more */
+    flights_remove(flights, of_a[2]);
+    assert_int_equal(flights_wave(flights, wave), 2);
+    assert_ptr_equal(wave[0], of_a[3]);
+    assert_ptr_equal(wave[1], of_a[4]);
+    for (int i = 0; i < 2; i++)
+        free(flights_release(flights, wave[i]));
+    assert_int_equal(flights_wave(flights, wave), 0);
+    flights_remove(flights, of_a[5]); /* one that waited: no place comes free */
+    assert_int_equal(flights_wave(flights, wave), 0);
+    flights_remove(flights, of_b);
+    assert_int_equal(flights_wave(flights, wave), 0);
+    flights_remove(flights, of_a[1]);
+    assert_int_equal(flights_wave(flights, wave), 1);
+    assert_ptr_equal(wave[0], of_a[6]);
+    flights_close(flights);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(suspects_run_apart_and_the_worst_alone),
+        cmocka_unit_test(a_tenant_has_only_so_many_running),
         cmocka_unit_test(everyone_gets_a_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -304,22 +304,29 @@ static void finish_refused(struct emit *emit, struct live *live, const struct er
     remove_live(live);
 }
 
-static void finish_cancelled(struct emit *emit, struct live *live)
+static void publish_cancelled(struct emit *emit, struct live *live)
 {
     struct job_identity identity;
     struct result result;
     struct error err;
     bool expired = live->reason == STATUS_EXPIRED;
     result_identity_of(&identity, generation_job(live->generation));
+    enum status status =
+        expired && generation_job(live->generation)->keep_partial
+            ? generation_partial_result(live->generation, &result, &err)
+            : result_not_executed(
+                  &result, &identity, expired ? "batch_expired" : "batch_cancelled",
+                  expired ? "the job's deadline passed while it ran" : "the job was cancelled", &err);
+    CHECK(status == STATUS_OK);
+    publish(emit, live, &result);
+    result_release(&result);
+}
+
+static void finish_cancelled(struct emit *emit, struct live *live)
+{
     emit->shared->metrics->finished_abort++;
-    if (live->reason != STATUS_CLOSED) { /* closed: the job is another worker's now */
-        CHECK(
-            result_not_executed(&result, &identity, expired ? "batch_expired" : "batch_cancelled",
-                                expired ? "the job's deadline passed while it ran" : "the job was cancelled",
-                                &err) == STATUS_OK);
-        publish(emit, live, &result);
-        result_release(&result);
-    }
+    if (live->reason != STATUS_CLOSED) /* closed: the job is another worker's now */
+        publish_cancelled(emit, live);
     end_stream(emit, live, live->reason == STATUS_CLOSED);
     remove_live(live);
 }

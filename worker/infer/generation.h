@@ -45,4 +45,10 @@ bool generation_done(const struct generation *generation); /* every choice of ev
 MUST_CHECK enum status generation_result(struct generation *generation, struct result *out,
                                          struct error *err);
 
+/* The answer of a job whose deadline passed while it ran: `error` is batch_expired and `response` holds what
+ * was generated so far; finish_reason abort where a choice had not ended. No digest: where it stopped is
+ * chance. */
+MUST_CHECK enum status generation_partial_result(struct generation *generation, struct result *out,
+                                                 struct error *err);
+
 #endif

@@ -24,7 +24,9 @@ void generation_print_id(struct bytes *out, const struct job *job)
 
 const char *generation_finish_name(const struct choice *choice)
 {
-    return choice->finish == ENGINE_FINISH_STOP ? "stop" : "length";
+    return !choice->finished || choice->finish == ENGINE_FINISH_CANCELLED ? "abort"
+           : choice->finish == ENGINE_FINISH_STOP                         ? "stop"
+                                                                          : "length";
 }
 
 static bool is_eos(const struct generation *generation, int32_t token)
@@ -214,8 +216,9 @@ static void fill_digest(struct result *result, const struct generation *generati
     bytes_release(&usage);
 }
 
+/* `code` NULL: it ran to its end. */
 static void print_line(struct result *result, const struct generation *generation,
-                       const struct job_identity *identity)
+                       const struct job_identity *identity, const char *code, const char *message)
 {
     const struct job *job = generation->job;
     struct bytes *out = &result->value;
@@ -241,8 +244,8 @@ static void print_line(struct result *result, const struct generation *generatio
         print_prompt_ids(out, job, &job->prompts[0]);
     }
     bytes_append_char(out, '}');
-    result_append_tail(out);
-    if (!out->failed)
+    result_append_tail(out, code, message);
+    if (!out->failed && !code)
         fill_digest(result, generation, choices_begin, choices_end);
 }
 
@@ -263,7 +266,7 @@ static void print_too_large(struct result *result, const struct generation *gene
         generation->context->max_result_bytes);
     generation_print_usage(out, generation, true);
     bytes_append_char(out, '}');
-    result_append_tail(out);
+    result_append_tail(out, NULL, NULL);
 }
 
 static int64_t elapsed_ns(int64_t from, int64_t to)
@@ -315,7 +318,7 @@ enum status generation_result(struct generation *generation, struct result *out,
     size_t limit = generation->context->max_result_bytes;
     bytes_init(&out->value, limit > LEAST_LINE_BYTES ? limit : LEAST_LINE_BYTES);
     if (!generation->too_large)
-        print_line(out, generation, &identity);
+        print_line(out, generation, &identity, NULL, NULL);
     if (generation->too_large || out->value.failed || out->value.count_bytes > limit)
         print_too_large(out, generation, &identity);
     fill_numbers(generation, out);
@@ -323,4 +326,27 @@ enum status generation_result(struct generation *generation, struct result *out,
         return STATUS_OK;
     result_release(out);
     return error_set(err, STATUS_NO_MEMORY, "no memory for a result line");
+}
+
+enum status generation_partial_result(struct generation *generation, struct result *out, struct error *err)
+{
+    static const char message[] = "the job's deadline passed while it ran";
+    struct job_identity identity;
+    size_t limit = generation->context->max_result_bytes;
+    result_identity_of(&identity, generation->job);
+    for (size_t i = 0; i < generation->job->prompt_count * generation->job->sampling.n; i++) {
+        struct choice *choice = &generation->prompts[0].choices[i];
+        if (choice->detokenizer && !generation->too_large) /* what it held back */
+            generation->too_large = detokenizer_finish(choice->detokenizer, &choice->text) != STATUS_OK;
+    }
+    *out = (struct result){.status = "expired", .finish_reason = "abort"};
+    bytes_init(&out->value, limit);
+    if (!generation->too_large)
+        print_line(out, generation, &identity, "batch_expired", message);
+    if (generation->too_large || out->value.failed) {
+        result_release(out);
+        return result_not_executed(out, &identity, "batch_expired", message, err);
+    }
+    fill_numbers(generation, out);
+    return STATUS_OK;
 }

@@ -65,9 +65,17 @@ void result_append_head(struct bytes *out, const struct job_identity *identity, 
     bytes_append_text(out, ",\"body\":");
 }
 
-void result_append_tail(struct bytes *out)
+void result_append_tail(struct bytes *out, const char *code, const char *message)
 {
-    bytes_append_text(out, "},\"error\":null}");
+    if (!code) {
+        bytes_append_text(out, "},\"error\":null}");
+        return;
+    }
+    bytes_append_text(out, "},\"error\":{\"code\":");
+    append_string(out, code);
+    bytes_append_text(out, ",\"message\":");
+    append_string(out, message);
+    bytes_append_text(out, "}}");
 }
 
 enum status result_from_fault(struct result *out, const struct job_identity *identity,
@@ -84,7 +92,7 @@ enum status result_from_fault(struct result *out, const struct job_identity *ide
     bytes_append_text(&out->value, ",\"code\":");
     append_string_or_null(&out->value, fault->code);
     bytes_append_text(&out->value, "}}");
-    result_append_tail(&out->value);
+    result_append_tail(&out->value, NULL, NULL);
     return check(out, err);
 }
 

@@ -29,7 +29,7 @@ MUST_CHECK enum status result_not_executed(struct result *out, const struct job_
 void result_identity_of(struct job_identity *out, const struct job *job);
 /* Before the body of a response: {"id":…,"custom_id":…,"response":{"status_code":…,"request_id":…,"body": */
 void result_append_head(struct bytes *out, const struct job_identity *identity, int http_status);
-/* Behind it. */
-void result_append_tail(struct bytes *out);
+/* Behind it. `code` NULL: "error":null. */
+void result_append_tail(struct bytes *out, const char *code, const char *message);
 
 #endif

@@ -2,19 +2,33 @@
 #include "worker/intake/flights.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+struct tenant { /* who has flights */
+    struct cancel_key key;
+    size_t flights, running; /* flights 0: free */
+};
 
 struct flights {
     size_t capacity, count, held, suspects;
+    size_t tenant_cap, tenant_count; /* tenants in use lie below tenant_count */
+    struct tenant *tenants;          /* [capacity] with a cap; else NULL */
     uint64_t next_handle;
     struct flight table[]; /* at handle % capacity, then linear */
 };
 
-enum status flights_open(struct flights **out, size_t capacity, struct error *err)
+enum status flights_open(struct flights **out, size_t capacity, size_t tenant_cap, struct error *err)
 {
     *out = calloc(1, sizeof **out + capacity * sizeof(*out)->table[0]);
-    if (!*out)
+    struct tenant *tenants = *out && tenant_cap ? calloc(capacity, sizeof *tenants) : NULL;
+    if (!*out || (tenant_cap && !tenants)) {
+        free(*out);
+        *out = NULL;
         return error_set(err, STATUS_NO_MEMORY, "no memory for the jobs in flight");
+    }
     (*out)->capacity = capacity;
+    (*out)->tenant_cap = tenant_cap;
+    (*out)->tenants = tenants;
     return STATUS_OK;
 }
 
@@ -23,6 +37,8 @@ void flights_close(struct flights *flights)
     size_t at = 0;
     for (struct flight *flight; flights && (flight = flights_each(flights, &at));)
         free(flight->held);
+    if (flights)
+        free(flights->tenants);
     free(flights);
 }
 
@@ -54,9 +70,56 @@ struct flight *flights_add(struct flights *flights, const struct job_record *rec
     return &flights->table[at];
 }
 
+/* ---- tenants ---- */
+
+static struct tenant *tenant_of(struct flights *flights, const struct flight *flight)
+{
+    return flight->tenant ? &flights->tenants[flight->tenant - 1] : NULL;
+}
+
+bool flights_set_tenant(struct flights *flights, struct flight *flight, const char *tenant, size_t bytes)
+{
+    size_t free_at = flights->tenant_count;
+    if (!flights->tenant_cap || bytes == 0)
+        return false;
+    struct cancel_key key = cancel_key_of_id(tenant, bytes);
+    for (size_t i = 0; i < flights->tenant_count && !flight->tenant; i++) {
+        if (flights->tenants[i].flights == 0)
+            free_at = i;
+        else if (memcmp(&flights->tenants[i].key, &key, sizeof key) == 0)
+            flight->tenant = i + 1;
+    }
+    if (!flight->tenant) { /* there is room: a tenant has a flight, and so has every other */
+        flights->tenants[free_at] = (struct tenant){.key = key};
+        flights->tenant_count += free_at == flights->tenant_count;
+        flight->tenant = free_at + 1;
+    }
+    struct tenant *own = tenant_of(flights, flight);
+    own->flights++;
+    return ++own->running > flights->tenant_cap;
+}
+
+static bool has_room(struct flights *flights, const struct flight *flight)
+{
+    const struct tenant *tenant = tenant_of(flights, flight);
+    return !tenant || tenant->running < flights->tenant_cap;
+}
+
+static void leave_tenant(struct flights *flights, const struct flight *flight)
+{
+    struct tenant *tenant = tenant_of(flights, flight);
+    if (!tenant)
+        return;
+    tenant->running--;
+    tenant->flights--;
+    while (flights->tenant_count > 0 && flights->tenants[flights->tenant_count - 1].flights == 0)
+        flights->tenant_count--;
+}
+
 void flights_remove(struct flights *flights, struct flight *flight)
 {
     free(flights_release(flights, flight));
+    leave_tenant(flights, flight);
     flight->handle = 0;
     flights->count--;
     flights->suspects -= flight->attempts > 0;
@@ -79,15 +142,21 @@ size_t flights_count(const struct flights *flights)
 
 void flights_hold(struct flights *flights, struct flight *flight, struct job_record *held)
 {
+    struct tenant *tenant = tenant_of(flights, flight);
     flight->held = held;
     flights->held++;
+    if (tenant)
+        tenant->running--;
 }
 
 struct job_record *flights_release(struct flights *flights, struct flight *flight)
 {
     struct job_record *held = flight->held;
+    struct tenant *tenant = tenant_of(flights, flight);
     flights->held -= held != NULL;
     flight->held = NULL;
+    if (held && tenant)
+        tenant->running++;
     return held;
 }
 
@@ -103,31 +172,42 @@ bool flights_are_free(const struct flights *flights)
 
 /* ---- who is next ---- */
 
-/* The oldest held flight behind `after` that is a suspect, or not. */
+/* The oldest held flight behind `after` that is a suspect, or not, and whose tenant has room. */
 static struct flight *oldest_held(struct flights *flights, uint64_t after, bool suspect)
 {
     struct flight *oldest = NULL;
     size_t at = 0;
     for (struct flight *flight; (flight = flights_each(flights, &at));)
         if (flight->held && flight->handle > after && (flight->attempts > 0) == suspect &&
-            (!oldest || flight->handle < oldest->handle))
+            has_room(flights, flight) && (!oldest || flight->handle < oldest->handle))
             oldest = flight;
     return oldest;
 }
 
-size_t flights_wave(struct flights *flights, struct flight *wave[FLIGHTS_WAVE])
+static size_t pick(struct flights *flights, bool suspect, struct flight *wave[FLIGHTS_WAVE])
 {
-    bool suspect = flights->suspects > 0;
     size_t count = 0, most = suspect ? FLIGHTS_SUSPECTS_TOGETHER : FLIGHTS_WAVE;
-    if (flights->held == 0 || (suspect && flights->count > flights->held))
-        return 0; /* suspects run alone: what runs ends first */
     struct flight *next = oldest_held(flights, 0, suspect);
     if (next && next->attempts > 1) {
         wave[count++] = next;
         return count;
     }
     for (; next && count < most; next = oldest_held(flights, next->handle, suspect))
-        if (next->attempts <= 1)
+        if (next->attempts <= 1) {
             wave[count++] = next;
+            if (next->tenant)
+                tenant_of(flights, next)->running++; /* as good as started */
+        }
+    for (size_t i = 0; i < count; i++)
+        if (wave[i]->tenant)
+            tenant_of(flights, wave[i])->running--;
     return count;
+}
+
+size_t flights_wave(struct flights *flights, struct flight *wave[FLIGHTS_WAVE])
+{
+    bool suspect = flights->suspects > 0;
+    if (flights->held == 0 || (suspect && flights->count > flights->held))
+        return 0; /* suspects run alone: what runs ends first */
+    return pick(flights, suspect, wave);
 }

@@ -332,6 +332,16 @@ static void run_record(struct intake *intake, struct flight *flight, const struc
         take_job(intake, flight, record, job);
 }
 
+/* True: it has as many jobs running as it may. */
+static bool set_tenant(struct intake *intake, struct flight *flight, const struct job_record *record)
+{
+    for (size_t i = 0; i < record->header_count && intake->shared->config->worker.trust_headers; i++)
+        if (strcmp(record->headers[i].name, "millrace-tenant") == 0 && record->headers[i].value)
+            return flights_set_tenant(intake->flights, flight, record->headers[i].value,
+                                      record->headers[i].value_bytes);
+    return false;
+}
+
 static void take_record(struct intake *intake, const struct job_record *record)
 {
     struct partition *partition = intake_find_partition(intake, record->topic, record->partition);
@@ -350,6 +360,7 @@ static void take_record(struct intake *intake, const struct job_record *record)
     unsigned attempts = offset_ledger_attempts(partition->ledger, record->offset);
     bool go = attempts == 0 && flights_are_free(intake->flights) && record->offset < partition->safe_until;
     struct flight *flight = flights_add(intake->flights, record, partition, attempts);
+    go = !set_tenant(intake, flight, record) && go;
     partition->lane->count++;
     intake->shared->metrics->inflight_jobs = (int64_t)flights_count(intake->flights);
     if (attempts >= (unsigned)intake->shared->config->limits.max_attempts) {
@@ -614,7 +625,8 @@ enum status intake_open(struct intake **out, struct pipeline_shared *shared, str
     intake->shared = shared;
     intake->max_flights = (size_t)shared->config->limits.max_inflight_jobs;
     struct job_source_callbacks callbacks = {take_assigned, take_revoked, intake_take_commit_failed, intake};
-    enum status status = flights_open(&intake->flights, intake->max_flights + FETCHED_AHEAD, err);
+    enum status status = flights_open(&intake->flights, intake->max_flights + FETCHED_AHEAD,
+                                      (size_t)shared->config->limits.max_inflight_per_tenant, err);
     if (status == STATUS_OK)
         status = open_lanes(intake, err);
     if (status == STATUS_OK)

@@ -65,6 +65,7 @@ struct job {
     bool has_seed;        /* the job gave one */
     int64_t priority;
     int64_t deadline_ms; /* epoch; 0: none */
+    bool keep_partial;   /* at the deadline, answer with what there is */
     const char *salt;
     size_t salt_bytes;
     int64_t created_s;   /* the record's timestamp in seconds */

@@ -18,7 +18,7 @@ struct control { /* one control field from wherever it was found */
 };
 
 static const char *const object_names[] = {"batch_id", "priority",    "deadline_ms", "stream",
-                                           "tenant",   "reply_topic", "traceparent"};
+                                           "tenant",   "reply_topic", "traceparent", "partial"};
 
 static bool valid_text(const char *text, size_t bytes)
 {
@@ -109,14 +109,14 @@ static enum status find_integer(struct job_parse *parse, const char *name, int64
     return STATUS_OK;
 }
 
-static enum status read_stream(struct job_parse *parse)
+static enum status find_switch(struct job_parse *parse, const char *name, bool *out)
 {
-    int64_t stream = parse->job->stream_requested;
-    enum status status = find_integer(parse, "stream", &stream);
-    if (status == STATUS_OK && stream != 0 && stream != 1)
-        return job_parse_refuse(parse, "stream", "", "control field stream must be 0 or 1, got %lld",
-                                (long long)stream);
-    parse->job->stream_requested = stream == 1;
+    int64_t value = *out;
+    enum status status = find_integer(parse, name, &value);
+    if (status == STATUS_OK && value != 0 && value != 1)
+        return job_parse_refuse(parse, name, "", "control field %s must be 0 or 1, got %lld", name,
+                                (long long)value);
+    *out = value == 1;
     return status;
 }
 
@@ -184,7 +184,9 @@ enum status job_parse_control(struct job_parse *parse)
     if (status == STATUS_OK)
         status = read_deadline(parse);
     if (status == STATUS_OK)
-        status = read_stream(parse);
+        status = find_switch(parse, "stream", &job->stream_requested);
+    if (status == STATUS_OK)
+        status = find_switch(parse, "partial", &job->keep_partial);
     if (status == STATUS_OK)
         status = find_text(parse, "traceparent", &job->traceparent);
     if (status == STATUS_OK)

@@ -144,6 +144,10 @@ static enum status subscribe(struct job_source *source, const struct config *con
 
 static enum status start(struct job_source *source, const struct config *config, struct error *err)
 {
+    bool is_static = config->kafka.static_membership;
+    if (is_static && !config->worker.id[0])
+        return error_set(err, STATUS_CONFIG,
+                         "kafka.static_membership needs a worker.id of its own for each worker");
     char session[24], poll[24], heartbeat[24];
     snprintf(session, sizeof session, "%lld", (long long)config->kafka.session_timeout_ms);
     snprintf(heartbeat, sizeof heartbeat, "%lld", (long long)config->kafka.session_timeout_ms / 6);
@@ -166,6 +170,7 @@ static enum status start(struct job_source *source, const struct config *config,
                                                 {"fetch.wait.max.ms", "10"},
                                                 {"fetch.error.backoff.ms", "100"},
                                                 {"allow.auto.create.topics", "true"},
+                                                {is_static ? "group.instance.id" : NULL, config->worker.id},
                                                 {NULL, NULL}};
     rd_kafka_conf_t *conf;
     char text[256];
