@@ -291,6 +291,24 @@ class Kafka:
         records, next_offset = decode_batches(reader.blob(), partition, aborted if committed else ())
         return [record for record in records if record.offset >= offset], next_offset or offset
 
+    @retried
+    def transaction_open(self, topic):
+        """Whether any partition has records of a transaction that has not ended."""
+        for partition in range(self.topics()[topic]):
+            end = self.offset(topic, partition)
+            body = struct.pack(">iiiib", -1, 0, 1, 1 << 20, 1) + _array([
+                _string(topic) + _array([struct.pack(">iqi", partition, max(end - 1, 0), 1 << 20)])])
+            reader = self.request(FETCH, 4, body)
+            reader.take(8)
+            reader.string()
+            reader.take(8)
+            error, high, stable = reader.number("h"), reader.number("q"), reader.number("q")
+            if error:
+                raise KafkaError("fetch from %s/%d: error %d" % (topic, partition, error), error)
+            if stable < high:
+                return True
+        return False
+
     def _find_coordinator(self, group):
         """The first question creates the broker's offsets topic."""
         reader = self.request(FIND_COORDINATOR, 1, _string(group) + b"\0")
