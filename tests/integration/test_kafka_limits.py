@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What a job may ask for and a tenant may have, on a real Kafka: text so far at a deadline, so many jobs of one tenant at
-once, and a worker that is restarted as a static member without moving anybody's partitions."""
+once, and a worker that is restarted as a static member without moving anybody's partitions; `millrace top` sees both."""
 import json
 import pathlib
 import re
+import subprocess
 import sys
 import time
 
@@ -71,6 +72,23 @@ def rebalances(worker):
     return float(re.search(r"^millrace_rebalances_total (\S+)", worker.get("/metrics")[1], re.M).group(1))
 
 
+def top(*words):
+    return subprocess.run([MILLRACE, "top", *map(str, words)], capture_output=True, text=True, timeout=60)
+
+
+def check_top(broker, pair):
+    """Both workers, found through their group; one that is named and absent is said to be."""
+    ports = {"127.0.0.1:%d" % worker.http for worker in pair}
+    done = top("--json", "--kafka.group_id=static", "--kafka.bootstrap_servers", broker.address)
+    rows = json.loads(done.stdout)["workers"]
+    assert done.returncode == 0 and {row["address"] for row in rows if row["answers"]} == ports, done.stdout
+    done = top("--once", *ports, "127.0.0.1:1")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0 and len(lines) == 5 and lines[-1].startswith("all "), done.stdout
+    assert "127.0.0.1:1              does not answer" in lines, done.stdout
+    assert top("--once", "127.0.0.1:1").returncode == 69
+
+
 def check_static(kafka, space, broker, answers):
     options = {"kafka": {"static_membership": True, "group_id": "static", "session_timeout_ms": 30000,
                          "topics": [{"name": "static.jobs", "weight": 1}]}}
@@ -78,6 +96,7 @@ def check_static(kafka, space, broker, answers):
     for worker in pair:
         worker.wait_ready()
     wait_until("both to have partitions", lambda: min(map(rebalances, pair)) > 0 and kafka.group("static") == ("Stable", 2), 60)
+    check_top(broker, pair)
     before = rebalances(pair[1])
     assert pair[0].process.stop(60) == 0
     kafka.produce("static.jobs", 0, [record("s-0-%d" % i, seed=i, max_tokens=5) for i in range(10)])

@@ -29,6 +29,7 @@ struct cli_verb {
     X(submit, "a file of jobs into Kafka, each once; --wait follows the results")                              \
     X(results, "results from Kafka to JSONL, each once; names what is missing")                                \
     X(status, "how far a batch is, and what it cost")                                                         \
+    X(top, "all workers, live")                                                                                \
     X(cancel, "stop a batch, or one job of it")                                                                \
     X(watch, "tokens as they are generated, from ZeroMQ")                                                      \
     X(topics, "check the topics of the configuration, or create the missing ones")                             \

@@ -152,7 +152,10 @@ static enum status start(struct job_source *source, const struct config *config,
     snprintf(session, sizeof session, "%lld", (long long)config->kafka.session_timeout_ms);
     snprintf(heartbeat, sizeof heartbeat, "%lld", (long long)config->kafka.session_timeout_ms / 6);
     snprintf(poll, sizeof poll, "%lld", (long long)config->kafka.max_poll_interval_ms);
+    char client[32];
+    snprintf(client, sizeof client, "millrace:%lld", (long long)config->http.port); /* for `millrace top` */
     const struct kafka_property properties[] = {{"group.id", config->kafka.group_id},
+                                                {"client.id", client},
                                                 {"enable.auto.commit", "false"},
                                                 {"enable.auto.offset.store", "false"},
                                                 {"auto.offset.reset", "earliest"},
