@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/constrain/grammar_constraint.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/constrain/matcher.h"
+
+struct mask {
+    uint32_t state;
+    uint64_t *words; /* [words]; NULL: never used */
+};
+
+struct machine {
+    struct constraint constraint;
+    struct matcher *matcher;
+    const struct vocab_order *order;
+    size_t words;
+    struct mask masks[GRAMMAR_MASKS_KEPT]; /* by state % GRAMMAR_MASKS_KEPT: a later one takes the place */
+    uint32_t *path;                        /* [order->most_bytes + 1] states along the bytes of a token */
+};
+
+static struct machine *machine_of(struct constraint *constraint)
+{
+    return (struct machine *)constraint;
+}
+
+/* Walks the vocabulary in the order of its bytes: path[n] is the state behind the first n bytes. Where the
+ * way ends, every token that shares those bytes is passed over. */
+static void fill_mask(struct machine *machine, uint32_t state, uint64_t *words)
+{
+    const struct vocab_order *order = machine->order;
+    size_t known = 0; /* path[0 .. known] is right for the present token's leading bytes */
+    machine->path[0] = state;
+    memset(words, 0, machine->words * sizeof *words);
+    for (size_t i = 0; i < order->count; i++) {
+        if (order->shared[i] < known)
+            known = order->shared[i];
+        else if (order->shared[i] > known)
+            continue; /* it shares the bytes at which the one before went wrong */
+        size_t bytes;
+        const char *text = tokenizer_token_bytes(order->tokenizer, order->tokens[i], &bytes);
+        for (; known < bytes; known++) {
+            uint32_t next = matcher_step(machine->matcher, machine->path[known], (unsigned char)text[known]);
+            if (next == MATCHER_DEAD)
+                break;
+            machine->path[known + 1] = next;
+        }
+        if (known == bytes)
+            words[order->tokens[i] / 64] |= UINT64_C(1) << order->tokens[i] % 64;
+    }
+}
+
+static const uint64_t *machine_mask(struct constraint *constraint, uint32_t state)
+{
+    struct machine *machine = machine_of(constraint);
+    struct mask *mask = &machine->masks[state % GRAMMAR_MASKS_KEPT];
+    if (mask->words && mask->state == state)
+        return mask->words;
+    if (!mask->words && !(mask->words = malloc(machine->words * sizeof *mask->words)))
+        return NULL;
+    mask->state = state;
+    fill_mask(machine, state, mask->words);
+    if (!matcher_is_over(machine->matcher))
+        return mask->words;
+    mask->state = UINT32_MAX;
+    return NULL;
+}
+
+static uint32_t machine_next(struct constraint *constraint, uint32_t state, int32_t token)
+{
+    struct machine *machine = machine_of(constraint);
+    size_t bytes;
+    const char *text = tokenizer_token_bytes(machine->order->tokenizer, token, &bytes);
+    if (bytes == 0 || tokenizer_is_special(machine->order->tokenizer, token))
+        return CONSTRAINT_DEAD;
+    for (size_t i = 0; i < bytes && state != MATCHER_DEAD; i++)
+        state = matcher_step(machine->matcher, state, (unsigned char)text[i]);
+    return state;
+}
+
+static bool machine_accepts(struct constraint *constraint, uint32_t state)
+{
+    return matcher_accepts(machine_of(constraint)->matcher, state);
+}
+
+static void machine_close(struct constraint *constraint)
+{
+    struct machine *machine = machine_of(constraint);
+    for (int i = 0; i < GRAMMAR_MASKS_KEPT; i++)
+        free(machine->masks[i].words);
+    matcher_close(machine->matcher);
+    free(machine->path);
+    free(machine);
+}
+
+static const struct constraint_ops machine_ops = {
+    .mask = machine_mask, .next = machine_next, .accepts = machine_accepts, .close = machine_close};
+
+enum status grammar_constraint_open(struct constraint **out, struct grammar *grammar,
+                                    const struct vocab_order *order, int32_t vocab, struct error *err)
+{
+    *out = NULL;
+    struct machine *machine = calloc(1, sizeof *machine);
+    if (!machine) {
+        grammar_close(grammar);
+        return error_set(err, STATUS_NO_MEMORY, "no memory for a constraint");
+    }
+    machine->constraint.ops = &machine_ops;
+    machine->constraint.references = 1;
+    machine->order = order;
+    machine->words = ((size_t)vocab + 63) / 64;
+    machine->path = malloc((order->most_bytes + 1) * sizeof *machine->path);
+    enum status status = matcher_open(&machine->matcher, grammar, err);
+    if (status == STATUS_OK && !machine->path)
+        status = error_set(err, STATUS_NO_MEMORY, "no memory for a constraint");
+    if (status == STATUS_OK)
+        *out = &machine->constraint;
+    else
+        machine_close(&machine->constraint);
+    return status;
+}
+
+uint32_t grammar_constraint_states(const struct constraint *constraint)
+{
+    return matcher_states(((const struct machine *)constraint)->matcher);
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs a grammar over bytes, as an automaton that is built while it is walked: a state is a set of
+// (instruction, stack of calls), and what a state does with a byte is worked out once. States are numbers
+// that keep their meaning for the matcher's life. One thread at a time.
+#ifndef ENGINE_CONSTRAIN_MATCHER_H
+#define ENGINE_CONSTRAIN_MATCHER_H
+
+#include "engine/constrain/grammar.h"
+
+enum {
+    MATCHER_START = 0,
+    MATCHER_MAX_STATES = 1 << 18,
+    MATCHER_MAX_STACKS = 1 << 20,
+    MATCHER_MAX_DEPTH = 256, /* calls within calls: deeper nesting is not followed */
+    MATCHER_MAX_WAYS = 4096  /* of one state: more are not followed */
+};
+#define MATCHER_DEAD UINT32_MAX
+
+struct matcher;
+
+/* Takes the grammar over, also when it fails. Statuses: NO_MEMORY. */
+MUST_CHECK enum status matcher_open(struct matcher **out, struct grammar *grammar, struct error *err);
+void matcher_close(struct matcher *matcher);
+uint32_t matcher_step(struct matcher *matcher, uint32_t state, unsigned char byte); /* or MATCHER_DEAD */
+bool matcher_accepts(const struct matcher *matcher, uint32_t state);
+uint32_t matcher_states(const struct matcher *matcher); /* any thread */
+/* A bound or memory was passed: what it says from now on may forbid too much. */
+bool matcher_is_over(const struct matcher *matcher);
+
+#endif
