@@ -122,39 +122,88 @@ static void mark(struct sampler *sampler, const int32_t *tokens, size_t count)
             sampler->seen[tokens[i]] = 1;
 }
 
-static bool mark_allowed(struct sampler *sampler, const struct sampler_row *row)
+/* A machine that knows the few tokens that may follow: all others are forbidden. */
+static void keep_few(struct sampler *sampler, const struct sampler_row *row, bool may_end)
 {
     struct constraint *constraint = row->sampling->constraint;
-    if (constraint->ops->tokens) {
-        const int32_t *tokens;
-        size_t count = constraint->ops->tokens(constraint, row->constraint_state, &tokens);
-        mark(sampler, tokens, count);
-    } else {
-        const uint64_t *mask = constraint->ops->mask(constraint, row->constraint_state);
-        if (!mask)
-            return false;
-        for (int32_t i = 0; i < sampler->vocab; i++)
-            sampler->seen[i] = mask[i / 64] >> (i % 64) & 1;
-    }
-    if (constraint->ops->accepts(constraint, row->constraint_state)) {
+    const int32_t *tokens;
+    size_t count = constraint->ops->tokens(constraint, row->constraint_state, &tokens);
+    mark(sampler, tokens, count);
+    if (may_end) {
         mark(sampler, row->eos, (size_t)row->eos_count);
         mark(sampler, row->sampling->stop_tokens, row->sampling->stop_token_count);
     }
+    for (int32_t i = 0; i < sampler->vocab; i++) {
+        if (!sampler->seen[i])
+            sampler->scores[i] = -INFINITY;
+        sampler->seen[i] = 0;
+    }
+}
+
+/* Stop tokens are allowed where the text may end, whatever the mask says of them. */
+static void keep_stops(const struct sampler *sampler, const int32_t *stops, size_t count, bool may_end,
+                       const uint64_t *mask, const float *scores)
+{
+    for (size_t i = 0; i < count; i++) {
+        int32_t token = stops[i];
+        if (token < 0 || token >= sampler->vocab)
+            continue;
+        bool was_allowed = mask[token / 64] >> (token % 64) & 1;
+        sampler->scores[token] = may_end ? scores[i] : was_allowed ? -INFINITY : sampler->scores[token];
+    }
+}
+
+/* Word by word: most are all ones or all zeros. */
+static void apply_mask(struct sampler *sampler, const uint64_t *mask)
+{
+    for (int32_t first = 0; first < sampler->vocab; first += GROUP_TOKENS) {
+        uint64_t word = mask[first / GROUP_TOKENS];
+        int32_t end = first + GROUP_TOKENS < sampler->vocab ? first + GROUP_TOKENS : sampler->vocab;
+        if (word == UINT64_MAX)
+            continue;
+        for (int32_t i = first; i < end; i++, word >>= 1)
+            sampler->scores[i] = word & 1 ? sampler->scores[i] : -INFINITY;
+    }
+}
+
+enum { MOST_KEPT_STOPS = 64 };
+
+static void save_scores(const struct sampler *sampler, const int32_t *stops, size_t count, float *out)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = stops[i] >= 0 && stops[i] < sampler->vocab ? sampler->scores[stops[i]] : -INFINITY;
+}
+
+/* False: the machine passed a bound. */
+static bool keep_masked(struct sampler *sampler, const struct sampler_row *row, bool may_end)
+{
+    struct constraint *constraint = row->sampling->constraint;
+    const uint64_t *mask = constraint->ops->mask(constraint, row->constraint_state);
+    float of_eos[MOST_KEPT_STOPS], of_stops[MOST_KEPT_STOPS];
+    size_t eos = (size_t)row->eos_count, stops = row->sampling->stop_token_count;
+    eos = eos < MOST_KEPT_STOPS ? eos : MOST_KEPT_STOPS;
+    stops = stops < MOST_KEPT_STOPS ? stops : MOST_KEPT_STOPS;
+    if (!mask)
+        return false;
+    save_scores(sampler, row->eos, eos, of_eos);
+    save_scores(sampler, row->sampling->stop_tokens, stops, of_stops);
+    apply_mask(sampler, mask);
+    keep_stops(sampler, row->eos, eos, may_end, mask, of_eos);
+    keep_stops(sampler, row->sampling->stop_tokens, stops, may_end, mask, of_stops);
     return true;
 }
 
 /* Forbids what the constraint does not allow. False: it passed a bound. */
 static bool constrain(struct sampler *sampler, const struct sampler_row *row)
 {
-    if (!row->sampling->constraint)
+    struct constraint *constraint = row->sampling->constraint;
+    if (!constraint)
         return true;
-    bool known = mark_allowed(sampler, row);
-    for (int32_t i = 0; i < sampler->vocab && known; i++)
-        if (!sampler->seen[i])
-            sampler->scores[i] = -INFINITY;
-    for (int32_t i = 0; i < sampler->vocab; i++)
-        sampler->seen[i] = 0;
-    return known;
+    bool may_end = constraint->ops->accepts(constraint, row->constraint_state);
+    if (!constraint->ops->tokens)
+        return keep_masked(sampler, row, may_end);
+    keep_few(sampler, row, may_end);
+    return true;
 }
 
 static void forbid_endings(struct sampler *sampler, const struct sampler_row *row)

@@ -8,6 +8,7 @@
 #include "base/sha256.h"
 #include "config/config_limits.h"
 #include "engine/constrain/catalog_store.h"
+#include "engine/constrain/grammar_store.h"
 #include "engine/model/model.h"
 
 enum { DEFAULT_KV_SHARE = 4, DEFAULT_KV_MOST_MB = 4096, LEAST_KV_BLOCKS = 8 };
@@ -150,7 +151,8 @@ static void fill_contexts(struct setup *setup)
         .served_names = named ? config->model.served_model_names.items : &setup->only_name,
         .served_count = named ? config->model.served_model_names.count : 1,
         .max_context_tokens = setup->engine ? setup->memory.context_tokens : context_of(setup),
-        .catalogs = setup->catalogs};
+        .catalogs = setup->catalogs,
+        .grammars = setup->grammars};
     setup->generation = (struct generation_context){.tokenizer = setup->tokenizer,
                                                     .system_fingerprint = setup->fingerprint,
                                                     .max_result_bytes = (size_t)config->results.max_bytes,
@@ -170,6 +172,8 @@ enum status setup_open(struct setup **out, const struct setup_options *options, 
     enum status status = open_text(setup, err);
     if (status == STATUS_OK)
         status = open_catalogs(setup, err);
+    if (status == STATUS_OK)
+        status = grammar_store_open(&setup->grammars, setup->tokenizer, setup->hparams.vocab, err);
     if (status == STATUS_OK && options->with_engine)
         status = open_model(setup, err);
     if (status == STATUS_OK && options->with_engine)
@@ -191,6 +195,7 @@ void setup_close(struct setup *setup)
         return;
     engine_close(setup->engine);
     model_close(setup->model);
+    grammar_store_close(setup->grammars);
     catalog_store_close(setup->catalogs);
     chat_template_close(setup->chat_template);
     tokenizer_close(setup->tokenizer);

@@ -34,12 +34,13 @@ struct setup {
     struct chat_template *chat_template; /* NULL: the model has none */
     struct hparams hparams;
     struct catalog_store *catalogs; /* NULL: no catalogs.directory */
-    struct model *model;            /* NULL without engine */
-    struct engine *engine;          /* likewise */
-    struct setup_memory memory;     /* zeros without engine */
-    char model_name[256];           /* name of the directory */
-    const char *only_name;          /* served name when the configuration lists none */
-    char fingerprint[65];           /* hex */
+    struct grammar_store *grammars;
+    struct model *model;        /* NULL without engine */
+    struct engine *engine;      /* likewise */
+    struct setup_memory memory; /* zeros without engine */
+    char model_name[256];       /* name of the directory */
+    const char *only_name;      /* served name when the configuration lists none */
+    char fingerprint[65];       /* hex */
     struct job_parse_context parse;
     struct generation_context generation;
 };

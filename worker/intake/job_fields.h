@@ -68,8 +68,12 @@
     X(skip_special_tokens, BOTH, READ, FLAG, 0, 0, "leave special tokens out of the text; default true")       \
     X(return_token_ids, BOTH, READ, FLAG, 0, 0, "add prompt_token_ids and token_ids")                          \
     X(return_tokens_as_token_ids, BOTH, READ, FLAG, 0, 0, "write tokens of logprobs as \"token_id:N\"")        \
-    X(response_format, BOTH, READ, NODE, 0, 0, "only {\"type\": \"text\"}")                                    \
-    X(structured_outputs, BOTH, READ, NODE, 0, 0, "{\"catalog\": \"name@version\", \"exclude\": [item ids]}: the answer is an item of that catalogue") \
+    X(response_format, BOTH, READ, NODE, 0, 0, "type text, json_object, or json_schema with json_schema.schema") \
+    X(structured_outputs, BOTH, READ, NODE, 0, 0, "one of json, regex, choice, grammar, json_object; or catalog (and exclude): the answer is an item of it") \
+    X(guided_json, BOTH, READ, NODE, 0, 0, "older name of structured_outputs.json") \
+    X(guided_regex, BOTH, READ, NODE, 0, 0, "older name of structured_outputs.regex") \
+    X(guided_choice, BOTH, READ, NODE, 0, 0, "older name of structured_outputs.choice") \
+    X(guided_grammar, BOTH, READ, NODE, 0, 0, "older name of structured_outputs.grammar") \
     X(stream, BOTH, READ, FLAG, 0, 0, "publish the tokens on ZeroMQ; the result is the same")                  \
     X(stream_options, BOTH, READ, NODE, 0, 0, "{include_usage}: a last chunk with the usage")                  \
     X(priority, BOTH, READ, INTEGER, -JOB_NO_LIMIT, JOB_NO_LIMIT, "lower first; default 0")
@@ -86,10 +90,6 @@
     X(spaces_between_special_tokens, BOTH, NO_EFFECT, NODE, 0, 0, "")
 
 #define JOB_FIELDS_UNSUPPORTED(X)                                                                              \
-    X(guided_json, BOTH, UNSUPPORTED, NODE, 0, 0, "")                                                          \
-    X(guided_regex, BOTH, UNSUPPORTED, NODE, 0, 0, "")                                                         \
-    X(guided_choice, BOTH, UNSUPPORTED, NODE, 0, 0, "")                                                        \
-    X(guided_grammar, BOTH, UNSUPPORTED, NODE, 0, 0, "")                                                       \
     X(guided_decoding_backend, BOTH, UNSUPPORTED, NODE, 0, 0, "")                                              \
     X(guided_whitespace_pattern, BOTH, UNSUPPORTED, NODE, 0, 0, "")                                            \
     X(structural_tag, BOTH, UNSUPPORTED, NODE, 0, 0, "")                                                       \

@@ -12,6 +12,7 @@
 #include "worker/intake/job.h"
 
 struct catalog_store;
+struct grammar_store;
 
 struct job_parse_context { /* immutable; shared */
     const struct config *config;
@@ -22,6 +23,7 @@ struct job_parse_context { /* immutable; shared */
     size_t served_count;
     int32_t max_context_tokens;
     struct catalog_store *catalogs; /* NULL: none are configured; the one thread that parses uses it */
+    struct grammar_store *grammars; /* likewise; NULL: structured output is refused */
 };
 
 struct job_fault {

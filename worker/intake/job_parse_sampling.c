@@ -291,9 +291,6 @@ static enum status check_unsupported_values(struct job_parse *parse)
     if (b->use_beam_search.value)
         return job_parse_refuse(parse, "use_beam_search", "unsupported_parameter",
                                 "use_beam_search is not supported by this worker");
-    if (b->response_format && !json_is_string(json_member(b->response_format, "type"), "text"))
-        return job_parse_refuse(parse, "response_format", "unsupported_parameter",
-                                "response_format is supported with type \"text\" only");
     if (b->best_of.given && b->best_of.value != parse->job->sampling.n)
         return job_parse_refuse(parse, "best_of", "unsupported_parameter",
                                 "best_of is supported only when it equals n");
