@@ -185,6 +185,16 @@ static void name_worker(struct worker *worker)
     snprintf(worker->metrics.model, sizeof worker->metrics.model, "%s", worker->setup->parse.served_names[0]);
 }
 
+/* Ascends from start to start; two workers that start in the same millisecond differ too. Below 2^53, so that
+ * every JSON reader keeps it. */
+static uint64_t new_epoch(int64_t started_ms)
+{
+    uint16_t random;
+    if (getentropy(&random, sizeof random) != 0)
+        random = (uint16_t)getpid();
+    return (uint64_t)started_ms << 12 | (random & 0xfff);
+}
+
 static void share(struct worker *worker)
 {
     struct pipeline_shared *shared = &worker->shared;
@@ -194,7 +204,7 @@ static void share(struct worker *worker)
     shared->metrics = &worker->metrics;
     shared->worker_id = worker->id;
     worker->started_ms = walltime_ms();
-    shared->epoch = (uint64_t)worker->started_ms;
+    shared->epoch = new_epoch(worker->started_ms);
     shared->intake_ms = shared->emit_ms = monotime_ms();
 }
 

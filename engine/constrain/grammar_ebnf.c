@@ -197,7 +197,7 @@ static struct grammar_node *parse_element(struct parser *parser)
     if (take(parser, '['))
         return parse_class(parser);
     if (take(parser, '.'))
-        return grammar_any_character(parser->builder, false);
+        return grammar_any_in_line(parser->builder, false);
     if (take(parser, '(')) {
         if (++parser->depth > EBNF_MAX_DEPTH)
             return refuse(parser, STATUS_TOO_LARGE, "groups nested too deep");

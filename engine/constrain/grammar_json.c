@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { INDENT = 20, MOST_DIGITS = 20 };
+enum { INDENT = 20, MOST_DIGITS = 20 /* before the point, and behind it: no model can go on with them */ };
 
 static struct grammar_node *cat(struct grammar_json *json, struct grammar_node *a, struct grammar_node *b)
 {
@@ -85,7 +85,7 @@ static struct grammar_node *make_string(struct grammar_json *json)
 static struct grammar_node *whole(struct grammar_json *json)
 {
     return alt(json, grammar_json_text(json, "0"),
-               cat(json, one_of(json, "19"), digits(json, 0, GRAMMAR_UNBOUNDED)));
+               cat(json, one_of(json, "19"), digits(json, 0, MOST_DIGITS - 1)));
 }
 
 static struct grammar_node *make_integer(struct grammar_json *json)
@@ -95,14 +95,14 @@ static struct grammar_node *make_integer(struct grammar_json *json)
 
 static struct grammar_node *fraction(struct grammar_json *json)
 {
-    return cat(json, grammar_json_text(json, "."), digits(json, 1, GRAMMAR_UNBOUNDED));
+    return cat(json, grammar_json_text(json, "."), digits(json, 1, MOST_DIGITS));
 }
 
 static struct grammar_node *make_number(struct grammar_json *json)
 {
     struct grammar_node *exponent =
         cat(json, cat(json, one_of(json, "EEee"), grammar_optional(json->builder, one_of(json, "++--"))),
-            digits(json, 1, 3));
+            digits(json, 1, 2));
     return cat(
         json,
         cat(json, grammar_json_rule(json, json->integer), grammar_optional(json->builder, fraction(json))),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // JSON's own syntax (RFC 8259) as grammar: what every JSON schema is made of. White space is what a pretty
 // printer writes: nothing, a space, or a newline with at most 20 of indentation, so that no model can go on
-// with it.
+// with it; for the same reason numbers have at most 20 digits before the point, 20 behind it and 2 in an
+// exponent.
 #ifndef ENGINE_CONSTRAIN_GRAMMAR_JSON_H
 #define ENGINE_CONSTRAIN_GRAMMAR_JSON_H
 

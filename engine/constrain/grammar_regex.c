@@ -98,28 +98,46 @@ static void invert(struct ranges *ranges)
     *ranges = result;
 }
 
-/* \d \w \s and their opposites. False: no class. */
-static bool add_class(struct ranges *ranges, char letter)
+/* \d \w \s and their opposites. Languages differ on which letters beyond ASCII they hold: `narrow` is what
+ * all agree on, `wide` what any of them holds, so that what is generated matches for every reader. */
+static const struct char_class {
+    char letter;
+    struct codepoint_range narrow[4], wide[12];
+} char_classes[] = {
+    {'d', {{'0', '9'}}, {{'0', '9'}, {0x80, LAST_CODEPOINT}}},
+    {'w',
+     {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}},
+     {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}, {0x80, LAST_CODEPOINT}}},
+    {'s',
+     {{'\t', '\r'}, {' ', ' '}},
+     {{'\t', '\r'},
+      {0x1C, ' '},
+      {0x85, 0x85},
+      {0xA0, 0xA0},
+      {0x1680, 0x1680},
+      {0x2000, 0x200A},
+      {0x2028, 0x2029},
+      {0x202F, 0x202F},
+      {0x205F, 0x205F},
+      {0x3000, 0x3000},
+      {0xFEFF, 0xFEFF}}},
+};
+
+/* False: no class. `within`: in a class that is inverted itself. */
+static bool add_class(struct ranges *ranges, char letter, bool within)
 {
-    static const struct codepoint_range words[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}},
-                                        spaces[] = {{'\t', '\r'}, {' ', ' '}};
     struct ranges class = {.count = 0};
-    switch (letter | 0x20) {
-    case 'd':
-        add_range(&class, '0', '9');
-        break;
-    case 'w':
-        for (int i = 0; i < 4; i++)
-            add_range(&class, words[i].first, words[i].last);
-        break;
-    case 's':
-        for (int i = 0; i < 2; i++)
-            add_range(&class, spaces[i].first, spaces[i].last);
-        break;
-    default:
+    bool opposite = letter < 'a', wide = opposite != within;
+    const struct char_class *found = NULL;
+    for (size_t i = 0; i < sizeof char_classes / sizeof char_classes[0]; i++)
+        if (char_classes[i].letter == (letter | 0x20))
+            found = &char_classes[i];
+    if (!found)
         return false;
-    }
-    if (letter < 'a')
+    const struct codepoint_range *items = wide ? found->wide : found->narrow;
+    for (size_t i = 0; i < (wide ? 12 : 4) && items[i].last > 0; i++)
+        add_range(&class, items[i].first, items[i].last);
+    if (opposite)
         invert(&class);
     for (size_t i = 0; i < class.count; i++)
         add_range(ranges, class.items[i].first, class.items[i].last);
@@ -134,11 +152,11 @@ static struct grammar_node *set_node(struct parser *parser, struct ranges *range
     return grammar_set(parser->builder, ranges->items, ranges->count, parser->json);
 }
 
-struct grammar_node *grammar_any_character(struct grammar_builder *builder, bool json)
+struct grammar_node *grammar_any_in_line(struct grammar_builder *builder, bool json)
 {
-    static const struct codepoint_range all[] = {{0, LAST_CODEPOINT}},
-                                        line[] = {{0, '\n' - 1}, {'\n' + 1, LAST_CODEPOINT}};
-    return json ? grammar_set(builder, all, 1, true) : grammar_set(builder, line, 2, false);
+    static const struct codepoint_range line[] = {
+        {0, '\n' - 1}, {'\n' + 1, '\r' - 1}, {'\r' + 1, 0x2027}, {0x202A, LAST_CODEPOINT}};
+    return grammar_set(builder, line, 4, json);
 }
 
 /* ---- single characters ---- */
@@ -218,7 +236,8 @@ static bool take_escaped(struct parser *parser, uint32_t *out)
 /* ---- classes ---- */
 
 /* One end of a range, or a class such as \d (*is_class). */
-static bool take_member(struct parser *parser, struct ranges *ranges, uint32_t *out, bool *is_class)
+static bool take_member(struct parser *parser, struct ranges *ranges, bool inverted, uint32_t *out,
+                        bool *is_class)
 {
     *is_class = false;
     if (is_next(parser, "[:"))
@@ -231,7 +250,7 @@ static bool take_member(struct parser *parser, struct ranges *ranges, uint32_t *
         refuse(parser, STATUS_INVALID, "a backslash at the end");
         return false;
     }
-    if (add_class(ranges, parser->text[parser->at])) {
+    if (add_class(ranges, parser->text[parser->at], inverted)) {
         parser->at++;
         *is_class = true;
         return true;
@@ -254,7 +273,7 @@ static struct grammar_node *parse_class(struct parser *parser)
             parser->at--; /* Python: a bracket right at the beginning is a character */
         if (at_end(parser))
             return refuse(parser, STATUS_INVALID, "a class without its closing bracket");
-        if (!take_member(parser, &ranges, &low, &is_class))
+        if (!take_member(parser, &ranges, inverted, &low, &is_class))
             return NULL;
         if (is_class)
             continue;
@@ -263,7 +282,7 @@ static struct grammar_node *parse_class(struct parser *parser)
             is_next(parser, "-") && parser->at + 1 < parser->bytes && parser->text[parser->at + 1] != ']';
         if (range) {
             parser->at++;
-            if (!take_member(parser, &ranges, &high, &is_class))
+            if (!take_member(parser, &ranges, inverted, &high, &is_class))
                 return NULL;
             if (is_class || high < low)
                 return refuse(parser, STATUS_INVALID, "a range whose ends are the wrong way round");
@@ -305,7 +324,7 @@ static struct grammar_node *parse_atom(struct parser *parser)
     if (take(parser, "["))
         return parse_class(parser);
     if (take(parser, "."))
-        return grammar_any_character(parser->builder, parser->json);
+        return grammar_any_in_line(parser->builder, parser->json);
     if (is_next(parser, "^") || is_next(parser, "$"))
         return refuse(parser, STATUS_UNSUPPORTED, "an anchor in the middle");
     if (is_next(parser, "*") || is_next(parser, "+") || is_next(parser, "?"))
@@ -313,7 +332,7 @@ static struct grammar_node *parse_atom(struct parser *parser)
     if (take(parser, "\\")) {
         if (at_end(parser))
             return refuse(parser, STATUS_INVALID, "a backslash at the end");
-        if (add_class(&ranges, parser->text[parser->at])) {
+        if (add_class(&ranges, parser->text[parser->at], false)) {
             parser->at++;
             return set_node(parser, &ranges);
         }
@@ -380,11 +399,11 @@ static bool ends_sequence(const struct parser *parser)
     return at_end(parser) || is_next(parser, "|") || is_next(parser, ")");
 }
 
-/* Any text, for a pattern that is not anchored. */
+/* Any text of a JSON string, for a pattern that is not anchored. */
 static struct grammar_node *anything(struct parser *parser)
 {
-    return grammar_repeat(parser->builder, grammar_any_character(parser->builder, true), 0,
-                          GRAMMAR_UNBOUNDED);
+    static const struct codepoint_range all[] = {{0, LAST_CODEPOINT}};
+    return grammar_repeat(parser->builder, grammar_set(parser->builder, all, 1, true), 0, GRAMMAR_UNBOUNDED);
 }
 
 static struct grammar_node *parse_sequence(struct parser *parser)

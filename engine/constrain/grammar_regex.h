@@ -13,7 +13,7 @@ enum { REGEX_MAX_BYTES = 65536, REGEX_MAX_DEPTH = 200, REGEX_MAX_REPEAT = 10000 
  * UNSUPPORTED, NO_MEMORY. */
 MUST_CHECK enum status grammar_regex(struct grammar_builder *builder, const char *pattern, size_t bytes,
                                      bool json, struct grammar_node **out, struct error *err);
-/* Any character, within a JSON string or not: but newlines unless json. */
-struct grammar_node *grammar_any_character(struct grammar_builder *builder, bool json);
+/* Any character but those that end a line, as in a JSON string or plain. */
+struct grammar_node *grammar_any_in_line(struct grammar_builder *builder, bool json);
 
 #endif

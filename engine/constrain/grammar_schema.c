@@ -215,14 +215,31 @@ static struct grammar_node *enumerated(struct schema_compiler *c, const struct j
 
 /* ---- references ---- */
 
-/* One reference token of a JSON pointer (RFC 6901), ~0 and ~1 undone. */
+static int hex_value(char digit)
+{
+    static const char digits[] = "0123456789abcdef";
+    const char *found = digit ? strchr(digits, digit >= 'A' && digit <= 'F' ? digit + 32 : digit) : NULL;
+    return found ? (int)(found - digits) : -1;
+}
+
+/* A byte of a JSON pointer in a URI fragment (RFC 6901 §6), %XX undone. */
+static char take_byte(const char **at)
+{
+    int high = **at == '%' ? hex_value((*at)[1]) : -1, low = high >= 0 ? hex_value((*at)[2]) : -1;
+    char byte = low >= 0 ? (char)(high << 4 | low) : **at;
+    *at += low >= 0 ? 3 : 1;
+    return byte;
+}
+
+/* One reference token of it, ~0 and ~1 undone. */
 static void unescape(const char *token, size_t bytes, char *out, size_t capacity)
 {
     size_t count = 0;
-    for (size_t i = 0; i < bytes && count + 1 < capacity; i++) {
-        bool escaped = token[i] == '~' && i + 1 < bytes && (token[i + 1] == '0' || token[i + 1] == '1');
-        out[count++] = escaped ? token[i + 1] == '0' ? '~' : '/' : token[i];
-        i += escaped;
+    for (const char *at = token; at < token + bytes && count + 1 < capacity;) {
+        char byte = take_byte(&at);
+        if (byte == '~' && (*at == '0' || *at == '1'))
+            byte = *at++ == '0' ? '~' : '/';
+        out[count++] = byte;
     }
     out[count] = '\0';
 }

@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_SLOTS = 256, UNKNOWN = UINT32_MAX - 1, MAX_WORK = 4 * MATCHER_MAX_WAYS };
+enum { FIRST_SLOTS = 256, MAX_WORK = 4 * MATCHER_MAX_WAYS };
+#define UNKNOWN (UINT32_MAX - 1)
 
 struct stack {
     uint32_t back, below; /* instruction to return to; the stack then */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "engine/constrain/grammar_store.h"
 #include "worker/infer/result.h"
 #include "worker/intake/job_parse.h"
 
@@ -22,16 +23,19 @@ static const struct job_parse_context *open_context(void)
     struct config_source source = {.ignore_environment = true};
     struct tokenizer *tokenizer = NULL;
     struct chat_template *chat_template = NULL;
+    struct grammar_store *grammars = NULL;
     struct error err = {0};
     if (context.config)
         return &context;
     CHECK(hparams_read(&hparams, MODEL, &err) == STATUS_OK);
     CHECK(tokenizer_open(&tokenizer, MODEL, &err) == STATUS_OK);
+    CHECK(grammar_store_open(&grammars, tokenizer, hparams.vocab, &err) == STATUS_OK);
     enum status status = chat_template_open(&chat_template, MODEL, &err);
     CHECK(status == STATUS_OK || status == STATUS_NOT_FOUND);
     context = (struct job_parse_context){.hparams = &hparams,
                                          .tokenizer = tokenizer,
                                          .chat_template = chat_template,
+                                         .grammars = grammars,
                                          .served_names = names,
                                          .served_count = 1,
                                          .max_context_tokens = hparams.max_context_tokens};

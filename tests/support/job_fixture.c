@@ -10,12 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/constrain/grammar_store.h"
+
 #define MODEL MILLRACE_SOURCE_DIR "/examples/models/shop-qwen3"
 
 static const struct config *config;
 static struct hparams hparams;
 static struct tokenizer *tokenizer;
 static struct chat_template *chat_template;
+static struct grammar_store *grammars;
 static const char *const names[] = {"shop-qwen3", "shop"};
 struct job_parse_context job_fixture;
 
@@ -28,6 +31,7 @@ int job_fixture_open(void **state)
     if (config_open(&config, &source, &err) != STATUS_OK ||
         hparams_read(&hparams, MODEL, &err) != STATUS_OK ||
         tokenizer_open(&tokenizer, MODEL, &err) != STATUS_OK ||
+        grammar_store_open(&grammars, tokenizer, hparams.vocab, &err) != STATUS_OK ||
         chat_template_open(&chat_template, MODEL, &err) == STATUS_INVALID) {
         print_error("%s\n", err.text);
         return -1;
@@ -36,6 +40,7 @@ int job_fixture_open(void **state)
                                              .hparams = &hparams,
                                              .tokenizer = tokenizer,
                                              .chat_template = chat_template,
+                                             .grammars = grammars,
                                              .served_names = names,
                                              .served_count = 2,
                                              .max_context_tokens = hparams.max_context_tokens};
@@ -45,6 +50,7 @@ int job_fixture_open(void **state)
 int job_fixture_close(void **state)
 {
     (void)state;
+    grammar_store_close(grammars);
     chat_template_close(chat_template);
     tokenizer_close(tokenizer);
     config_close(config);

@@ -201,13 +201,53 @@ static void seeds_are_exact_or_derived(void **state)
     job_close(job);
 }
 
+static void an_answer_can_have_one_form(void **state)
+{
+    (void)state;
+    static const char *const forms[] = {
+        "\"response_format\":{\"type\":\"json_object\"}",
+        "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{\"type\":\"null\"}}}",
+        "\"structured_outputs\":{\"json\":{}}",
+        "\"structured_outputs\":{\"json\":\"{\\\"type\\\":\\\"null\\\"}\"}",
+        "\"structured_outputs\":{\"regex\":\"a+\",\"disable_any_whitespace\":false,\"choice\":null}",
+        "\"structured_outputs\":{\"json_object\":true}",
+        "\"guided_json\":{}",
+        "\"guided_regex\":\"[a-z]{3}\"",
+        "\"guided_choice\":[\"red\",\"green\"]",
+        "\"guided_grammar\":\"root ::= \\\"a\\\" root | \\\"b\\\"\""};
+    char both[512];
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        char body[512];
+        snprintf(body, sizeof body, "\"prompt\":\"x\",%s", forms[i]);
+        struct job *job = accept(COMPLETION, body);
+        assert_non_null(job->sampling.constraint);
+        job_close(job);
+    }
+    snprintf(both, sizeof both, "%s,%s", forms[7], forms[0]);
+    refuse_completion(both, "guided_regex", "one form only");
+    refuse_completion("\"structured_outputs\":{\"json\":{},\"regex\":\"a\"}", "structured_outputs",
+                      "one form only");
+    refuse_completion("\"guided_regex\":\"a\",\"min_tokens\":2", "guided_regex", "min_tokens must be 0");
+    refuse_completion("\"guided_regex\":\"a(\"", "guided_regex", "closing bracket");
+    refuse_completion("\"guided_regex\":\"a(?=b)\"", "guided_regex", "look");
+    refuse_completion("\"guided_regex\":7", "guided_regex", "string");
+    refuse_completion("\"guided_choice\":[]", "guided_choice", "choice");
+    refuse_completion("\"guided_grammar\":\"start ::= [x]\"", "guided_grammar", "root");
+    refuse_completion("\"guided_json\":{\"type\":\"array\",\"uniqueItems\":true}", "guided_json",
+                      "uniqueItems");
+    refuse_completion("\"response_format\":{\"type\":\"json_schema\"}", "response_format",
+                      "schema is missing");
+    refuse_completion("\"response_format\":{\"type\":\"grammar\"}", "response_format", "must be text");
+    refuse_completion("\"structured_outputs\":{\"structural_tag\":\"x\"}", "structured_outputs",
+                      "structural_tag is not supported");
+    refuse_completion("\"structured_outputs\":{\"catalog\":\"shop@1\",\"regex\":\"a\"}", "structured_outputs",
+                      "beside a catalog");
+}
+
 static void what_is_not_supported_is_named(void **state)
 {
     (void)state;
     refuse_completion("\"use_beam_search\":true", "use_beam_search", "not supported");
-    refuse_completion("\"response_format\":{\"type\":\"json_object\"}", "response_format", "\"text\" only");
-    refuse_completion("\"guided_json\":{}", "guided_json", "guided_json is not supported");
-    refuse_completion("\"structured_outputs\":{\"json\":{}}", "structured_outputs", "with a catalog only");
     refuse_completion("\"structured_outputs\":{\"catalog\":\"shop@1\"}", "structured_outputs",
                       "no catalogs.directory");
     refuse_completion("\"suffix\":\"y\"", "suffix", "not supported");
@@ -394,6 +434,7 @@ int main(void)
         cmocka_unit_test(ranges_are_those_of_vllm),
         cmocka_unit_test(lists_reach_the_sampler),
         cmocka_unit_test(seeds_are_exact_or_derived),
+        cmocka_unit_test(an_answer_can_have_one_form),
         cmocka_unit_test(what_is_not_supported_is_named),
         cmocka_unit_test(unknown_fields_are_warned_of),
         cmocka_unit_test(lines_are_checked),
