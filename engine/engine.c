@@ -414,8 +414,9 @@ static void sample_token(struct engine *engine, struct sequence *sequence, const
                               .choice = sequence->choice,
                               .constraint_state = sequence->constraint_state};
     int32_t token = sampler_pick(engine->sampler, &row);
-    if (token == SAMPLER_NOTHING) {
-        finish(engine, sequence, ENGINE_FINISH_ERROR, -1, -1);
+    if (token < 0) { /* cut short, or not to be followed any further */
+        finish(engine, sequence, token == SAMPLER_DEAD_END ? ENGINE_FINISH_LENGTH : ENGINE_FINISH_ERROR, -1,
+               -1);
         return;
     }
     struct engine_event *event = add_event(engine, ENGINE_EVENT_TOKEN, sequence);

@@ -450,7 +450,7 @@ int32_t sampler_pick(struct sampler *sampler, const struct sampler_row *row)
         return SAMPLER_NOTHING;
     int32_t best = best_of(sampler->scores, 0, sampler->vocab);
     if (row->sampling->constraint && !(sampler->scores[best] > -INFINITY))
-        return SAMPLER_NOTHING;
+        return SAMPLER_DEAD_END;
     if (greedy || !(sampler->scores[best] > -INFINITY))
         return best; /* everything forbidden, or not a number: the lowest id, deterministically */
     for (int32_t i = 0; i < sampler->vocab; i++)

@@ -26,7 +26,10 @@ struct sampler_row {
 
 MUST_CHECK enum status sampler_open(struct sampler **out, int32_t vocab, struct error *err);
 void sampler_close(struct sampler *sampler);
-enum { SAMPLER_NOTHING = -1 }; /* the constraint and the other rules together allow no token */
+enum {
+    SAMPLER_NOTHING = -1, /* the constraint passed a bound */
+    SAMPLER_DEAD_END = -2 /* the constraint and the other rules together allow no token */
+};
 int32_t sampler_pick(struct sampler *sampler, const struct sampler_row *row);
 
 /* Log-probabilities of one row: that of `token` with its rank, the `top` most likely, then those of `wanted`.

@@ -475,6 +475,47 @@ static enum status check_recursion(const struct grammar_builder *builder, struct
     return status;
 }
 
+/* ---- what never ends ---- */
+
+static bool can_end(const struct grammar_builder *builder, uint32_t index, const bool *ends)
+{
+    static const struct grammar_set none = {{0}};
+    const struct grammar_instruction *at = &builder->program[index];
+    switch (at->op) {
+    case GRAMMAR_BYTES:
+        return ends[at->b] && memcmp(&builder->sets[at->a], &none, sizeof none) != 0;
+    case GRAMMAR_SPLIT:
+        return ends[at->a] || ends[at->b];
+    case GRAMMAR_CALL:
+        return ends[at->b] && ends[builder->rules[at->a].entry];
+    default:
+        return true;
+    }
+}
+
+/* A way that leads to no end of the text is closed where it begins, so that nobody is led into it. */
+static enum status close_dead_ends(struct grammar_builder *builder, uint32_t entry, struct error *err)
+{
+    bool *ends = calloc((size_t)builder->count + 1, sizeof *ends);
+    uint64_t steps = 0;
+    if (!ends)
+        return error_set(err, STATUS_NO_MEMORY, "no memory for a grammar");
+    for (bool changed = true; changed && steps < GRAMMAR_MAX_STEPS; steps += builder->count) {
+        changed = false;
+        for (uint32_t i = 0; i < builder->count; i++)
+            if (!ends[i] && can_end(builder, i, ends))
+                ends[i] = changed = true;
+    }
+    bool any = ends[entry];
+    for (uint32_t i = 0; i < builder->count; i++)
+        if (!ends[i])
+            builder->program[i].op = GRAMMAR_NEVER;
+    free(ends);
+    if (steps >= GRAMMAR_MAX_STEPS)
+        return error_set(err, STATUS_TOO_LARGE, "the grammar has too many rules within rules");
+    return any ? STATUS_OK : error_set(err, STATUS_INVALID, "no text that it allows ever ends");
+}
+
 /* ---- the program ---- */
 
 /* Bytes that are in the same sets are the same byte to the matcher. */
@@ -516,6 +557,8 @@ enum status grammar_finish(struct grammar_builder *builder, struct grammar_node 
         return error_set(err, STATUS_TOO_LARGE, "the grammar is larger than %d instructions or %d rules",
                          GRAMMAR_MAX_INSTRUCTIONS, GRAMMAR_MAX_RULES);
     enum status status = check_recursion(builder, err);
+    if (status == STATUS_OK)
+        status = close_dead_ends(builder, builder->rules[rule].entry, err);
     struct grammar *grammar = status == STATUS_OK ? calloc(1, sizeof *grammar) : NULL;
     if (status != STATUS_OK)
         return status;

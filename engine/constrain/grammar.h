@@ -25,10 +25,11 @@ enum {
 #define GRAMMAR_UNBOUNDED UINT32_MAX
 
 enum grammar_op {
-    GRAMMAR_BYTES, /* a: byte set, b: next */
-    GRAMMAR_SPLIT, /* go on at a and at b */
-    GRAMMAR_CALL,  /* a: rule's first instruction, b: where to go on behind it */
-    GRAMMAR_RETURN /* end of a rule; of the root rule: the text may end */
+    GRAMMAR_BYTES,  /* a: byte set, b: next */
+    GRAMMAR_SPLIT,  /* go on at a and at b */
+    GRAMMAR_CALL,   /* a: rule's first instruction, b: where to go on behind it */
+    GRAMMAR_RETURN, /* end of a rule; of the root rule: the text may end */
+    GRAMMAR_NEVER   /* nothing that comes from here on ever ends: not to be followed */
 };
 
 struct grammar_instruction {
@@ -82,7 +83,7 @@ struct grammar_node *grammar_optional(struct grammar_builder *builder, struct gr
 uint32_t grammar_add_rule(struct grammar_builder *builder);
 void grammar_set_rule(struct grammar_builder *builder, uint32_t rule, struct grammar_node *node);
 struct grammar_node *grammar_rule(struct grammar_builder *builder, uint32_t rule);
-/* Statuses: TOO_LARGE (a bound), INVALID (left recursion), NO_MEMORY. */
+/* Statuses: TOO_LARGE (a bound), INVALID (left recursion; no text ever ends), NO_MEMORY. */
 MUST_CHECK enum status grammar_finish(struct grammar_builder *builder, struct grammar_node *root,
                                       struct grammar **out, struct error *err);
 

@@ -46,7 +46,7 @@ struct matcher {
     uint32_t found_count;
     struct index seen;
     bool accepts; /* of the closure */
-    bool over;
+    bool over, was_cut;
 };
 
 /* ---- tables ---- */
@@ -110,8 +110,10 @@ static bool index_grow(struct index *index, const struct matcher *matcher, uint3
 static uint32_t push(struct matcher *matcher, uint32_t back, uint32_t below)
 {
     uint32_t depth = matcher->stacks[below].depth + 1;
-    if (depth > MATCHER_MAX_DEPTH)
+    if (depth > MATCHER_MAX_DEPTH) {
+        matcher->was_cut = true;
         return UINT32_MAX;
+    }
     struct index *index = &matcher->stack_index;
     uint32_t at = mix(back, below) & (index->capacity - 1);
     for (; index->slots[at]; at = (at + 1) & (index->capacity - 1)) {
@@ -177,6 +179,8 @@ static void follow(struct matcher *matcher, uint32_t *done, uint32_t *work_count
                 seen_before(matcher,
                             (struct way){matcher->stacks[way.stack].back, matcher->stacks[way.stack].below},
                             work_count);
+            break;
+        case GRAMMAR_NEVER:
             break;
         default:
             if (matcher->found_count < MATCHER_MAX_WAYS)
@@ -301,6 +305,11 @@ bool matcher_accepts(const struct matcher *matcher, uint32_t state)
 uint32_t matcher_states(const struct matcher *matcher)
 {
     return matcher->state_count;
+}
+
+bool matcher_was_cut(const struct matcher *matcher)
+{
+    return matcher->was_cut;
 }
 
 bool matcher_is_over(const struct matcher *matcher)

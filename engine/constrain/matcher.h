@@ -24,6 +24,8 @@ void matcher_close(struct matcher *matcher);
 uint32_t matcher_step(struct matcher *matcher, uint32_t state, unsigned char byte); /* or MATCHER_DEAD */
 bool matcher_accepts(const struct matcher *matcher, uint32_t state);
 uint32_t matcher_states(const struct matcher *matcher); /* any thread */
+/* Calls deeper than MATCHER_MAX_DEPTH were met: there a text may come to where nothing is allowed. */
+bool matcher_was_cut(const struct matcher *matcher);
 /* A bound or memory was passed: what it says from now on may forbid too much. */
 bool matcher_is_over(const struct matcher *matcher);
 

@@ -54,9 +54,8 @@ static void walk(struct matcher *matcher, enum grammar_kind kind, uint32_t seed)
             check_text(kind, text, bytes);
         seed = seed * 1664525 + 1013904223;
         int byte = choose(matcher, state, seed >> 24);
-        if (matcher_is_over(matcher))
-            return;
-        CHECK(byte >= 0 || matcher_accepts(matcher, state) || bytes == 0); /* nothing leads nowhere */
+        CHECK(byte >= 0 || matcher_accepts(matcher, state) || matcher_is_over(matcher) ||
+              matcher_was_cut(matcher)); /* nothing leads nowhere */
         if (byte < 0)
             return;
         text[bytes] = (char)byte;
