@@ -7,13 +7,19 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "engine/beam.h"
 #include "engine/constrain/constraint.h"
 #include "engine/kv/kv_cache.h"
 #include "engine/model/model.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
 
-enum { MAX_WANTED_LOGPROBS = 128, SCRATCH_TEXT_BYTES = 65536, PRIORITY_LIMIT = 1 << 30 };
+enum {
+    MAX_WANTED_LOGPROBS = 128,
+    SCRATCH_TEXT_BYTES = 65536,
+    PRIORITY_LIMIT = 1 << 30,
+    BEAM_EVENTS = 1024 /* of searches that are over, in one step */
+};
 #define PRIORITY_STEP ((int64_t)1024) /* arrivals that one level of priority can overtake: no job starves */
 #define LOGPROBS_PER_ROW ((size_t)SAMPLING_MAX_LOGPROBS + MAX_WANTED_LOGPROBS)
 
@@ -27,6 +33,7 @@ struct engine {
     struct sampler *sampler;
     float *logits; /* [max_logit_rows][vocab] */
     int64_t arrivals;
+    struct beam_group *searches; /* that run or are not reported yet, oldest first */
     struct sequence *ended; /* finished in the last step, closed in the next: events point to their tokens */
     struct engine_event *events; /* [event_capacity]; [0, reported) were handed out by the last step */
     size_t event_count, event_capacity, reported;
@@ -90,8 +97,8 @@ static enum status open_buffers(struct engine *engine, struct error *err)
     const struct engine_options *o = &engine->options;
     size_t rows = (size_t)engine->max_logit_rows;
     /* A step reports at most: two events per sequence, one per logits row, one per block stored or evicted,
-     * one per cancelled sequence; twice that, because evictions may use half. */
-    engine->event_capacity = 2 * ((size_t)o->max_sequences * 5 + (size_t)o->max_waiting + rows +
+     * one per cancelled sequence, and those of searches; twice that, because evictions may use half. */
+    engine->event_capacity = 2 * (BEAM_EVENTS + (size_t)o->max_sequences * 5 + (size_t)o->max_waiting + rows +
                                   2 * ((size_t)o->max_batch_tokens / (size_t)o->block_tokens) + 16);
     engine->events = calloc(engine->event_capacity, sizeof *engine->events);
     engine->logprobs = calloc(rows * LOGPROBS_PER_ROW, sizeof *engine->logprobs);
@@ -176,6 +183,10 @@ void engine_close(struct engine *engine)
         return;
     close_ended(engine);
     scheduler_close(engine->scheduler);
+    for (struct beam_group *group = engine->searches, *next; group; group = next) {
+        next = group->following;
+        beam_group_close(group);
+    }
     sampler_close(engine->sampler);
     kv_cache_close(engine->kv);
     block_pool_close(engine->pool);
@@ -248,18 +259,71 @@ static int64_t rank_of(struct engine *engine, int64_t priority)
     return priority * PRIORITY_STEP + engine->arrivals++;
 }
 
-enum status engine_submit(struct engine *engine, const struct engine_request *request, struct error *err)
+static enum status check_search(const struct engine *engine, const struct engine_request *request,
+                                uint32_t tokens, struct error *err)
 {
-    enum status status = check_request(engine, request, err);
+    const struct engine_options *o = &engine->options;
+    const struct sampling_params *s = request->sampling;
+    if (s->n > (uint32_t)o->max_sequences)
+        return error_set(err, STATUS_INVALID,
+                         "a beam search of width %u needs engine.max_sequences of %u, not %d", s->n, s->n,
+                         o->max_sequences);
+    if (s->max_tokens == 0 || s->stop_count > 0 || s->logprobs > 0 || s->logprob_token_count > 0)
+        return error_set(err, STATUS_INVALID,
+                         "a beam search has at least one token, no stop strings and no alternatives");
+    int64_t blocks = beam_most_blocks(request, tokens, o->block_tokens);
+    if (blocks > o->kv_blocks)
+        return error_set(
+            err, STATUS_INVALID,
+            "a beam search of width %u with this prompt and max_tokens needs %lld KV blocks of %d "
+            "tokens, but the pool has %d",
+            s->n, (long long)blocks, o->block_tokens, o->kv_blocks);
+    return STATUS_OK;
+}
+
+static enum status submit_search(struct engine *engine, const struct engine_request *request, uint32_t tokens,
+                                 struct error *err)
+{
+    struct beam_group *group;
+    struct beam_options options = {.request = request,
+                                   .max_tokens = tokens,
+                                   .block_tokens = engine->options.block_tokens,
+                                   .keyed = engine->options.prefix_cache,
+                                   .fingerprint = model_fingerprint(engine->options.model),
+                                   .eos = engine->hparams->eos,
+                                   .eos_count = engine->hparams->eos_count};
+    enum status status = check_search(engine, request, tokens, err);
+    if (status == STATUS_OK && scheduler_room(engine->scheduler) < 1)
+        status = error_set(err, STATUS_FULL, "the engine's waiting list is full");
+    if (status == STATUS_OK)
+        status = beam_group_open(&group, &options, err);
     if (status != STATUS_OK)
         return status;
+    group->members[0]->rank = rank_of(engine, request->priority);
+    CHECK(scheduler_add(engine->scheduler, group->members[0]));
+    struct beam_group **end = &engine->searches;
+    while (*end)
+        end = &(*end)->following;
+    *end = group;
+    return STATUS_OK;
+}
+
+static void take_back(struct engine *engine, uint64_t request_id)
+{
+    struct sequence *sequence;
+    for (size_t i = 0; (sequence = scheduler_sequence(engine->scheduler, i));)
+        if (sequence->request_id == request_id) {
+            scheduler_remove(engine->scheduler, sequence);
+            sequence_close(sequence);
+        } else {
+            i++;
+        }
+}
+
+static enum status submit_choices(struct engine *engine, const struct engine_request *request,
+                                  uint32_t tokens, struct error *err)
+{
     const struct engine_options *o = &engine->options;
-    uint32_t tokens = final_tokens(engine, request);
-    uint32_t blocks = (tokens + (uint32_t)o->block_tokens - 1) / (uint32_t)o->block_tokens;
-    if (blocks > (uint32_t)o->kv_blocks)
-        return error_set(err, STATUS_INVALID,
-                         "prompt and max_tokens need %u KV blocks of %d tokens, but the pool has %d", blocks,
-                         o->block_tokens, o->kv_blocks);
     uint32_t n = request->sampling->n;
     if (scheduler_room(engine->scheduler) < n)
         return error_set(err, STATUS_FULL, "the engine's waiting list is full");
@@ -273,15 +337,9 @@ enum status engine_submit(struct engine *engine, const struct engine_request *re
                                            .keyed = o->prefix_cache,
                                            .fingerprint = model_fingerprint(o->model),
                                            .tokenizer = o->tokenizer};
-        status = sequence_open(&sequence, &options, err);
+        enum status status = sequence_open(&sequence, &options, err);
         if (status != STATUS_OK) {
-            for (size_t i = 0; (sequence = scheduler_sequence(engine->scheduler, i));)
-                if (sequence->request_id == request->id) {
-                    scheduler_remove(engine->scheduler, sequence);
-                    sequence_close(sequence);
-                } else {
-                    i++;
-                }
+            take_back(engine, request->id);
             return status;
         }
         sequence->rank = rank;
@@ -290,12 +348,33 @@ enum status engine_submit(struct engine *engine, const struct engine_request *re
     return STATUS_OK;
 }
 
+enum status engine_submit(struct engine *engine, const struct engine_request *request, struct error *err)
+{
+    enum status status = check_request(engine, request, err);
+    if (status != STATUS_OK)
+        return status;
+    const struct engine_options *o = &engine->options;
+    uint32_t tokens = final_tokens(engine, request);
+    uint32_t blocks = (tokens + (uint32_t)o->block_tokens - 1) / (uint32_t)o->block_tokens;
+    if (blocks > (uint32_t)o->kv_blocks)
+        return error_set(err, STATUS_INVALID,
+                         "prompt and max_tokens need %u KV blocks of %d tokens, but the pool has %d", blocks,
+                         o->block_tokens, o->kv_blocks);
+    return request->sampling->use_beam_search ? submit_search(engine, request, tokens, err)
+                                              : submit_choices(engine, request, tokens, err);
+}
+
 void engine_cancel(struct engine *engine, uint64_t request_id)
 {
     struct sequence *sequence;
     for (size_t i = 0; (sequence = scheduler_sequence(engine->scheduler, i)); i++)
         if (sequence->request_id == request_id)
             sequence->cancelled = true;
+    for (struct beam_group *group = engine->searches; group; group = group->following)
+        if (group->request_id == request_id && group->state == BEAM_RUNNING) {
+            beam_group_stop(group, engine->scheduler);
+            group->state = BEAM_CANCELLED;
+        }
 }
 
 /* ---- the step ---- */
@@ -319,7 +398,7 @@ static void end_cancelled(struct engine *engine)
 {
     struct sequence *sequence;
     for (size_t i = 0; (sequence = scheduler_sequence(engine->scheduler, i));)
-        if (sequence->cancelled)
+        if (sequence->cancelled && !sequence->group)
             finish(engine, sequence, ENGINE_FINISH_CANCELLED, -1, -1);
         else
             i++;
@@ -329,8 +408,8 @@ static void end_cancelled(struct engine *engine)
 static void store_blocks(struct engine *engine, struct sequence *sequence)
 {
     int32_t block_tokens = engine->options.block_tokens;
-    if (!engine->options.prefix_cache)
-        return;
+    if (!engine->options.prefix_cache || !sequence->keys || (sequence->group && sequence->group->forked))
+        return; /* of a search, only the prompt: what its beams say is theirs */
     sequence_extend_keys(sequence, sequence->computed, block_tokens);
     for (; (uint32_t)((sequence->stored + 1) * block_tokens) <= sequence->computed; sequence->stored++) {
         int32_t i = sequence->stored;
@@ -402,17 +481,34 @@ static void advance_constraint(struct engine *engine, struct sequence *sequence,
         finish(engine, sequence, ENGINE_FINISH_STOP, token, -1);
 }
 
+static struct sampler_row row_of(const struct engine *engine, const struct sequence *sequence,
+                                 const float *logits)
+{
+    return (struct sampler_row){.logits = logits,
+                                .sampling = sequence->sampling,
+                                .tokens = sequence->tokens,
+                                .token_count = sequence->token_count,
+                                .prompt_tokens = sequence->prompt_tokens,
+                                .eos = engine->hparams->eos,
+                                .eos_count = engine->hparams->eos_count,
+                                .choice = sequence->choice,
+                                .constraint_state = sequence->constraint_state};
+}
+
+static void offer_beam(struct engine *engine, const struct sequence *sequence, const float *logits)
+{
+    double norm;
+    struct sampler_row row = row_of(engine, sequence, logits);
+    const float *scores = sampler_scores(engine->sampler, &row, &norm);
+    if (scores)
+        beam_group_offer(sequence->group, sequence->choice, scores, engine->hparams->vocab, norm);
+    else
+        sequence->group->state = BEAM_FAILED;
+}
+
 static void sample_token(struct engine *engine, struct sequence *sequence, const float *logits)
 {
-    struct sampler_row row = {.logits = logits,
-                              .sampling = sequence->sampling,
-                              .tokens = sequence->tokens,
-                              .token_count = sequence->token_count,
-                              .prompt_tokens = sequence->prompt_tokens,
-                              .eos = engine->hparams->eos,
-                              .eos_count = engine->hparams->eos_count,
-                              .choice = sequence->choice,
-                              .constraint_state = sequence->constraint_state};
+    struct sampler_row row = row_of(engine, sequence, logits);
     int32_t token = sampler_pick(engine->sampler, &row);
     if (token < 0) { /* cut short, or not to be followed any further */
         finish(engine, sequence, token == SAMPLER_DEAD_END ? ENGINE_FINISH_LENGTH : ENGINE_FINISH_ERROR, -1,
@@ -461,10 +557,49 @@ static void settle_sequence(struct engine *engine, const struct batch *batch, in
         if (position + 1 == sequence->token_count)
             last = logits;
     }
-    if (last)
+    if (last && sequence->group)
+        offer_beam(engine, sequence, last);
+    else if (last)
         sample_token(engine, sequence, last);
     else if (sequence->computed == sequence->token_count) /* nothing to generate */
         finish(engine, sequence, ENGINE_FINISH_LENGTH, -1, -1);
+}
+
+/* All beams of a search have been offered: it goes on, or it is over and its blocks are free. */
+static void advance_searches(struct engine *engine)
+{
+    for (struct beam_group *group = engine->searches; group; group = group->following) {
+        if (group->state == BEAM_RUNNING && group->stepped)
+            beam_group_choose(group);
+        else if (group->state == BEAM_RUNNING)
+            continue;
+        if (group->state == BEAM_RUNNING)
+            beam_group_advance(group, engine->scheduler, engine->kv);
+        else if (group->members[0]->running)
+            beam_group_stop(group, engine->scheduler);
+    }
+}
+
+static void report_searches(struct engine *engine)
+{
+    size_t left = BEAM_EVENTS;
+    for (struct beam_group **link = &engine->searches; *link;) {
+        struct beam_group *group = *link;
+        if (group->state == BEAM_RUNNING || left == 0) {
+            link = &group->following;
+            continue;
+        }
+        size_t made = beam_group_report(group, engine->events + engine->event_count, left);
+        for (size_t i = 0; i < made; i++)
+            engine->stats.generated_tokens +=
+                engine->events[engine->event_count + i].type == ENGINE_EVENT_TOKEN;
+        engine->event_count += made;
+        left -= made;
+        if (group->report_choice < group->width)
+            return;
+        *link = group->following;
+        beam_group_close(group);
+    }
 }
 
 static void count_cached(struct engine *engine, const struct batch *batch)
@@ -498,8 +633,10 @@ enum status engine_step(struct engine *engine, const struct engine_event **event
         for (int32_t i = 0; i < batch->sequence_count; i++)
             settle_sequence(engine, batch, i, &logit);
         CHECK(logit == batch->logit_count);
+        advance_searches(engine);
         engine->stats.steps++;
     }
+    report_searches(engine);
     *events = engine->events;
     *count = engine->reported = engine->event_count;
     return STATUS_OK;
@@ -507,7 +644,7 @@ enum status engine_step(struct engine *engine, const struct engine_event **event
 
 bool engine_idle(const struct engine *engine)
 {
-    return scheduler_sequence(engine->scheduler, 0) == NULL;
+    return scheduler_sequence(engine->scheduler, 0) == NULL && !engine->searches;
 }
 
 /* ---- blocks for the KV tier ---- */

@@ -44,7 +44,13 @@ struct engine_request {
     size_t salt_bytes;
 };
 
-enum engine_finish { ENGINE_FINISH_STOP, ENGINE_FINISH_LENGTH, ENGINE_FINISH_CANCELLED, ENGINE_FINISH_ERROR };
+enum engine_finish {
+    ENGINE_FINISH_STOP,
+    ENGINE_FINISH_LENGTH,
+    ENGINE_FINISH_CANCELLED,
+    ENGINE_FINISH_ERROR,
+    ENGINE_FINISH_ABSENT /* a beam search found fewer sequences than its width */
+};
 
 struct engine_logprob {
     int32_t token;
@@ -98,10 +104,11 @@ MUST_CHECK enum status engine_open(struct engine **out, const struct engine_opti
 void engine_close(struct engine *engine);
 
 /* Statuses: INVALID (empty, over the context, token outside the vocabulary), FULL, NO_MEMORY. A request
- * that could never fit the pool is INVALID now, not a hang later. */
+ * that could never fit the pool is INVALID now, not a hang later. The choices of a beam search come all at
+ * its end, best first. */
 MUST_CHECK enum status engine_submit(struct engine *engine, const struct engine_request *request,
                                      struct error *err);
-/* All choices end with FINISHED(CANCELLED) at the next step; slot and blocks are free then. */
+/* Slot and blocks are free at the next step, and all choices end with FINISHED(CANCELLED). */
 void engine_cancel(struct engine *engine, uint64_t request_id);
 /* One step. Events, and what they point to, are valid until the next call. Allocates nothing after warm-up.
  * OK also when idle. */

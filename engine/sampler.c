@@ -467,6 +467,14 @@ static double log_sum(const float *logits, int32_t vocab, float best)
     return (double)best + log(sum);
 }
 
+const float *sampler_scores(struct sampler *sampler, const struct sampler_row *row, double *norm)
+{
+    *norm = log_sum(row->logits, sampler->vocab, row->logits[best_of(row->logits, 0, sampler->vocab)]);
+    if (!changes_scores(row))
+        return row->logits;
+    return process(sampler, row) ? sampler->scores : NULL;
+}
+
 static int32_t rank_of(const float *logits, int32_t vocab, int32_t token)
 {
     int32_t rank = 1;

@@ -31,6 +31,9 @@ enum {
     SAMPLER_DEAD_END = -2 /* the constraint and the other rules together allow no token */
 };
 int32_t sampler_pick(struct sampler *sampler, const struct sampler_row *row);
+/* For a search: the logits with everything that is not allowed at -INFINITY, and the logarithm of the sum of
+ * the unmodified ones' exponentials. Valid until the next call. NULL: the constraint passed a bound. */
+const float *sampler_scores(struct sampler *sampler, const struct sampler_row *row, double *norm);
 
 /* Log-probabilities of one row: that of `token` with its rank, the `top` most likely, then those of `wanted`.
  * out has room for top + wanted_count. Returns how many were written. */

@@ -50,6 +50,7 @@ struct sampling_params {
     bool use_beam_search;          /* n is the width and the number returned */
     float length_penalty;          /* score = cumulative log-probability / generated ^ length_penalty */
     bool early_stopping;           /* beams: end as soon as n are complete */
+    bool whole_only;               /* beams: what max_tokens cuts inside the constraint is no result */
     const char *const *stops;      /* [stop_count] stop strings */
     size_t stop_count;
     bool include_stop;

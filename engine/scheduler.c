@@ -4,10 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/beam.h"
+
 struct scheduler {
     struct scheduler_options options;
     struct sequence **running; /* [max_sequences] in order of admission */
     int32_t running_count;
+    int32_t seats; /* of max_sequences: one for a sequence, one for each beam that a group may have */
     struct sequence **waiting; /* [max_waiting + max_sequences] by rank; preempted ones come back */
     int32_t waiting_count;
     /* the step being built */
@@ -47,14 +50,20 @@ enum status scheduler_open(struct scheduler **out, const struct scheduler_option
     return STATUS_OK;
 }
 
+static void close_own(struct sequence *sequence)
+{
+    if (!sequence->group)
+        sequence_close(sequence);
+}
+
 void scheduler_close(struct scheduler *s)
 {
     if (!s)
         return;
     for (int32_t i = 0; i < s->running_count; i++)
-        sequence_close(s->running[i]);
+        close_own(s->running[i]);
     for (int32_t i = 0; i < s->waiting_count; i++)
-        sequence_close(s->waiting[i]);
+        close_own(s->waiting[i]);
     free(s->logit_rows);
     free(s->batched);
     free(s->batch_sequences);
@@ -98,31 +107,92 @@ size_t scheduler_room(const struct scheduler *s)
                                                      : 0;
 }
 
-/* Tail first, so that within a chain the leaf is evicted before its parent. */
+static void grow_table(struct scheduler *s, struct sequence *sequence, uint32_t tokens)
+{
+    while ((uint32_t)(sequence->block_count * s->options.block_tokens) < tokens) {
+        int32_t block = block_pool_take(s->options.pool);
+        CHECK(block != BLOCK_NONE &&
+              sequence->block_count < sequence->max_blocks); /* admission reserved it */
+        sequence->table[sequence->block_count++] = block;
+        if (sequence->group)
+            sequence->group->blocks_held++;
+    }
+}
+
+/* Tail first, so that within a chain the leaf is evicted before its parent. A group keeps the prompt's blocks
+ * through its other members. */
 static void release_blocks(struct scheduler *s, struct sequence *sequence)
 {
-    while (sequence->block_count > 0)
-        block_pool_release(s->options.pool, sequence->table[--sequence->block_count]);
+    struct beam_group *group = sequence->group;
+    while (sequence->block_count > 0) {
+        int32_t block = sequence->table[--sequence->block_count];
+        block_pool_release(s->options.pool, block);
+        if (group && sequence->block_count >= group->prompt_blocks)
+            group->blocks_held -= block_pool_references(s->options.pool, block) == 0;
+    }
     sequence->computed = 0;
     sequence->stored = 0;
 }
 
 void scheduler_remove(struct scheduler *s, struct sequence *sequence)
 {
+    CHECK(!sequence->group);
     if (sequence->running)
         remove_from(s->running, &s->running_count, sequence);
     else
         remove_from(s->waiting, &s->waiting_count, sequence);
+    s->seats -= sequence->running;
     release_blocks(s, sequence);
     sequence->running = false;
+}
+
+void scheduler_drop(struct scheduler *s, struct sequence *member)
+{
+    CHECK(member->group && member->running);
+    remove_from(s->running, &s->running_count, member);
+    release_blocks(s, member);
+    member->running = false;
+}
+
+void scheduler_remove_group(struct scheduler *s, struct beam_group *group)
+{
+    if (!group->members[0]->running) {
+        remove_from(s->waiting, &s->waiting_count, group->members[0]);
+        return;
+    }
+    for (uint32_t i = 0; i < group->live; i++)
+        scheduler_drop(s, group->members[i]);
+    s->seats -= (int32_t)group->width;
+    group->blocks_held = 0;
+}
+
+void scheduler_fork(struct scheduler *s, const struct sequence *from, struct sequence *into, int32_t *source,
+                    int32_t *target)
+{
+    int32_t full = (int32_t)from->computed / s->options.block_tokens;
+    CHECK(into->group && into->group == from->group && !into->running && into->block_count == 0);
+    *source = *target = BLOCK_NONE;
+    for (int32_t i = 0; i < full; i++) {
+        into->table[i] = from->table[i];
+        block_pool_reference(s->options.pool, from->table[i]);
+    }
+    into->block_count = full;
+    into->computed = from->computed;
+    into->running = true;
+    s->running[s->running_count++] = into;
+    if (full == from->block_count)
+        return;
+    grow_table(s, into, into->computed);
+    *source = from->table[full];
+    *target = into->table[full];
 }
 
 bool scheduler_preempt_youngest(struct scheduler *s)
 {
     for (int32_t i = s->running_count - 1; i >= 0; i--) {
         struct sequence *sequence = s->running[i];
-        if (sequence->token_count == sequence->generated_at_start)
-            continue; /* made no progress yet: preempting it again could go on for ever */
+        if (sequence->group || sequence->token_count == sequence->generated_at_start)
+            continue; /* beams stay; made no progress yet: preempting it again could go on for ever */
         scheduler_remove(s, sequence);
         insert_waiting(s, sequence);
         return true;
@@ -167,17 +237,28 @@ static bool computed_elsewhere(const struct scheduler *s, const struct sequence 
 int32_t scheduler_promised(const struct scheduler *s)
 {
     int32_t promised = 0;
-    for (int32_t i = 0; i < s->running_count; i++)
-        promised += s->running[i]->max_blocks - s->running[i]->block_count;
+    for (int32_t i = 0; i < s->running_count; i++) {
+        const struct sequence *sequence = s->running[i];
+        const struct beam_group *group = sequence->group;
+        if (!group)
+            promised += sequence->max_blocks - sequence->block_count;
+        else if (sequence == group->members[0])
+            promised += group->most_blocks - group->blocks_held;
+    }
     return promised;
 }
 
 static bool fits(const struct scheduler *s, const struct sequence *sequence, int32_t matched)
 {
-    int32_t need = sequence->max_blocks - matched;
+    int32_t need = (sequence->group ? sequence->group->most_blocks : sequence->max_blocks) - matched;
     for (int32_t i = 0; i < matched; i++)
         need += block_pool_references(s->options.pool, sequence->table[i]) == 0;
     return need + scheduler_promised(s) <= block_pool_available(s->options.pool);
+}
+
+static int32_t seats_of(const struct sequence *sequence)
+{
+    return sequence->group ? (int32_t)sequence->group->width : 1;
 }
 
 static void admit(struct scheduler *s, struct sequence *sequence, int32_t matched)
@@ -194,19 +275,12 @@ static void admit(struct scheduler *s, struct sequence *sequence, int32_t matche
     sequence->running = true;
     sequence->generated_at_start = sequence->token_count;
     s->running[s->running_count++] = sequence;
+    s->seats += seats_of(sequence);
+    if (sequence->group)
+        sequence->group->blocks_held = matched;
 }
 
 /* ---- building the step ---- */
-
-static void grow_table(struct scheduler *s, struct sequence *sequence, uint32_t tokens)
-{
-    while ((uint32_t)(sequence->block_count * s->options.block_tokens) < tokens) {
-        int32_t block = block_pool_take(s->options.pool);
-        CHECK(block != BLOCK_NONE &&
-              sequence->block_count < sequence->max_blocks); /* admission reserved it */
-        sequence->table[sequence->block_count++] = block;
-    }
-}
 
 /* Logits rows that `rows` more tokens of the sequence ask for. */
 static bool wants_logits(const struct sequence *sequence, uint32_t position)
@@ -279,7 +353,8 @@ static void schedule_waiting(struct scheduler *s)
 {
     for (int32_t i = 0; i < s->waiting_count;) {
         struct sequence *sequence = s->waiting[i];
-        if (s->running_count >= s->options.max_sequences || s->batch.row_count >= s->options.max_batch_tokens)
+        if (s->seats + seats_of(sequence) > s->options.max_sequences ||
+            s->batch.row_count >= s->options.max_batch_tokens)
             return;
         int32_t matched = match_prefix(s, sequence);
         if (computed_elsewhere(s, sequence, matched)) {

@@ -22,7 +22,8 @@ struct scheduler_options {
 
 MUST_CHECK enum status scheduler_open(struct scheduler **out, const struct scheduler_options *options,
                                       struct error *err);
-void scheduler_close(struct scheduler *scheduler); /* closes the sequences it still has */
+void scheduler_close(
+    struct scheduler *scheduler); /* closes the sequences that it still has but those of groups */
 
 /* Takes ownership. False: no room to wait. */
 bool scheduler_add(struct scheduler *scheduler, struct sequence *sequence);
@@ -33,6 +34,15 @@ const struct batch *scheduler_next(struct scheduler *scheduler);
 struct sequence *scheduler_batch_sequence(const struct scheduler *scheduler, int32_t index);
 /* Ends a sequence, running or waiting: its blocks are released; the caller closes it. */
 void scheduler_remove(struct scheduler *scheduler, struct sequence *sequence);
+/* Beams. A group waits as its first member and takes a seat for each beam when it starts; between its first
+ * and its last step its members come and go. */
+struct beam_group;
+/* `into` begins to run with what `from` has computed: full blocks are shared, and what is in *source is to be
+ * copied to *target, unless they are BLOCK_NONE. */
+void scheduler_fork(struct scheduler *scheduler, const struct sequence *from, struct sequence *into,
+                    int32_t *source, int32_t *target);
+void scheduler_drop(struct scheduler *scheduler, struct sequence *member); /* its seat stays the group's */
+void scheduler_remove_group(struct scheduler *scheduler, struct beam_group *group);
 /* The youngest running sequence that has made progress goes back to waiting. False: there is none. */
 bool scheduler_preempt_youngest(struct scheduler *scheduler);
 /* Sequences by index: running first, then waiting. NULL past the end. */

@@ -25,7 +25,10 @@ static bool allocate(struct sequence *sequence, bool keyed)
     sequence->table = malloc((size_t)sequence->max_blocks * sizeof *sequence->table);
     if (keyed)
         sequence->keys = malloc((size_t)sequence->max_blocks * sizeof *sequence->keys);
-    return sequence->tokens && sequence->table && (sequence->keys || !keyed);
+    if (sequence->group)
+        sequence->logprobs = malloc((sequence->max_tokens - sequence->prompt_tokens) * sizeof(float));
+    return sequence->tokens && sequence->table && (sequence->keys || !keyed) &&
+           (sequence->logprobs || !sequence->group);
 }
 
 enum status sequence_open(struct sequence **out, const struct sequence_options *options, struct error *err)
@@ -40,6 +43,7 @@ enum status sequence_open(struct sequence **out, const struct sequence_options *
     sequence->request_id = request->id;
     sequence->choice = options->choice;
     sequence->sampling = request->sampling;
+    sequence->group = options->group;
     sequence->wants_prompt_logprobs =
         options->choice == 0 && request->sampling->prompt_logprobs != SAMPLING_NO_LOGPROBS;
     sequence->next_prompt_logprob = 1;
@@ -67,6 +71,7 @@ void sequence_close(struct sequence *sequence)
     if (!sequence)
         return;
     detokenizer_close(sequence->detokenizer);
+    free(sequence->logprobs);
     free(sequence->keys);
     free(sequence->table);
     free(sequence->tokens);

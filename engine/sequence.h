@@ -9,6 +9,8 @@
 #include "engine/kv/block_pool.h"
 #include "engine/text/detokenizer.h"
 
+struct beam_group;
+
 struct sequence {
     uint64_t request_id;
     uint32_t choice;
@@ -32,7 +34,9 @@ struct sequence {
     int32_t stored;                  /* leading blocks already offered to the prefix cache */
     uint32_t constraint_state;       /* of sampling->constraint, after the generated tokens */
     struct detokenizer *detokenizer; /* only with stop strings */
-    struct sequence *next_ended;     /* finished in this step; events may point to its tokens */
+    struct beam_group *group;        /* its beam search (engine/beam.h), which owns it; NULL: none */
+    float *logprobs;             /* [max_tokens - prompt_tokens] of the generated tokens; only in a group */
+    struct sequence *next_ended; /* finished in this step; events may point to its tokens */
 };
 
 struct sequence_options {
@@ -43,6 +47,7 @@ struct sequence_options {
     bool keyed; /* compute block keys */
     const uint8_t *fingerprint;
     const struct tokenizer *tokenizer;
+    struct beam_group *group; /* NULL: none */
 };
 
 MUST_CHECK enum status sequence_open(struct sequence **out, const struct sequence_options *options,

@@ -62,7 +62,7 @@ static void check_job(const struct job *job)
     CHECK(s->n >= 1 && s->n <= 128 && s->min_tokens <= s->max_tokens);
     CHECK(s->temperature >= 0 && s->temperature <= 2 && s->top_p > 0 && s->top_p <= 1);
     CHECK(s->top_k >= 0 && s->min_p >= 0 && s->min_p <= 1 && s->repetition_penalty > 0);
-    CHECK(s->temperature > 0 || s->n == 1);
+    CHECK(s->temperature > 0 || s->n == 1 || s->use_beam_search);
     CHECK(s->logprobs >= -1 && s->logprobs <= SAMPLING_MAX_LOGPROBS);
     CHECK(s->prompt_logprobs >= -1 && s->prompt_logprobs <= SAMPLING_MAX_LOGPROBS);
     check_ids(s->stop_tokens, s->stop_token_count);

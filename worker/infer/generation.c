@@ -217,15 +217,15 @@ static enum status settle_choice(struct generation *generation, const struct cho
 
 /* ---- events ---- */
 
-/* Where in its catalogue the choice is, and what its tokens weigh. */
-static void follow_catalog(const struct generation *generation, struct choice *choice,
-                           const struct engine_event *event)
+/* What the choice's tokens weigh, and where in its catalogue it is. */
+static void follow_ranked(const struct generation *generation, struct choice *choice,
+                          const struct engine_event *event)
 {
     struct constraint *constraint = generation->job->sampling.constraint;
-    if (!generation->job->catalog)
+    if (!generation_is_ranked(generation))
         return;
     choice->cumulative_logprob += (double)event->logprob;
-    if (ends_sequence(generation, event->token))
+    if (!generation->job->catalog || ends_sequence(generation, event->token))
         return;
     uint32_t next = constraint->ops->next(constraint, choice->catalog_state, event->token);
     if (next != CONSTRAINT_DEAD)
@@ -242,7 +242,7 @@ static enum status apply_token(struct generation *generation, const struct engin
     if (generation->first_token_ns == 0)
         generation->first_token_ns = monotime_ns();
     choice->generated++;
-    follow_catalog(generation, choice, &item->event);
+    follow_ranked(generation, choice, &item->event);
     if (generation->too_large)
         return STATUS_OK;
     size_t before = choice_bytes(choice);
@@ -252,7 +252,7 @@ static enum status apply_token(struct generation *generation, const struct engin
         status = detokenizer_push(choice->detokenizer, item->event.token, &choice->text, &stop);
     if (status != STATUS_OK && status != STATUS_TOO_LARGE)
         return status;
-    if (job->return_token_ids)
+    if (generation_wants_ids(generation))
         bytes_appendf(&choice->token_ids, choice->token_ids.count_bytes ? ",%d" : "%d", item->event.token);
     if (job->top_logprobs != SAMPLING_NO_LOGPROBS)
         logprob_text_add(&choice->logprobs, generation, &item->event, job->top_logprobs);
@@ -307,6 +307,11 @@ static enum status apply_finished(struct generation *generation, const struct en
     }
     if (item->event.finish == ENGINE_FINISH_CANCELLED || item->event.finish == ENGINE_FINISH_ERROR) {
         end_unfinished(generation, item);
+        return STATUS_OK;
+    }
+    if (item->event.finish == ENGINE_FINISH_ABSENT) {
+        choice->absent = true;
+        generation->nothing_found = generation->nothing_found || item->event.choice == 0;
         return STATUS_OK;
     }
     if (generation->too_large)

@@ -104,11 +104,11 @@ enum status generation_stream(struct generation *generation, uint32_t prompt, ui
     bool chat = generation->job->kind == JOB_CHAT;
     if (generation->too_large || generation->failure.status != STATUS_OK)
         return STATUS_OK; /* there is no answer to stream: the result says why */
-    if (chat && !choice->role_streamed)
+    if (chat && !choice->role_streamed && !choice->absent)
         stream_choice(chunks, generation, prompt, index, "");
     if (choice->text.count_bytes > choice->streamed_bytes)
         stream_choice(chunks, generation, prompt, index, choice->text.data + choice->streamed_bytes);
-    if (choice->finished)
+    if (choice->finished && !choice->absent)
         stream_choice(chunks, generation, prompt, index, NULL);
     if (generation_done(generation) && generation->job->stream_usage) {
         size_t frame = begin_chunk(chunks, generation);

@@ -25,10 +25,11 @@ struct choice {
     enum engine_finish finish;
     int32_t stop_token, stop_string;
     bool begun, finished, role_streamed;
+    bool absent;                             /* a search found fewer */
     size_t streamed_bytes;                   /* of text */
     size_t streamed_logprobs[LOGPROB_LISTS]; /* bytes of each list */
     uint32_t catalog_state;                  /* of the job's catalogue, after its tokens */
-    double cumulative_logprob;               /* of its tokens; only with a catalogue */
+    double cumulative_logprob;               /* of its tokens; only of ranked choices */
 };
 
 struct prompt_answer {
@@ -44,10 +45,23 @@ struct generation {
     struct prompt_answer *prompts; /* [job->prompt_count] */
     size_t open_choices;
     size_t held_bytes;    /* of all text and fragments */
+    bool nothing_found;   /* of one of the prompts' searches */
     bool too_large;       /* held_bytes passed max_result_bytes: everything was let go */
     struct error failure; /* why the engine did not finish it; OK otherwise */
     int64_t accepted_ns, first_token_ns, finished_ns; /* monotonic; 0: not yet */
 };
+
+/* Choices have scores: they come from a search, or name items of a catalogue. */
+static inline bool generation_is_ranked(const struct generation *generation)
+{
+    return generation->job->catalog || generation->job->sampling.use_beam_search;
+}
+
+/* Token ids are part of each choice. */
+static inline bool generation_wants_ids(const struct generation *generation)
+{
+    return generation->job->return_token_ids || generation_is_ranked(generation);
+}
 
 /* generation_logprobs.c */
 void logprob_text_init(struct logprob_text *text, size_t max_bytes);

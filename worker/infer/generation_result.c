@@ -123,7 +123,7 @@ static void print_prompt_logprobs(struct bytes *out, const struct job *job,
 }
 
 /* The score is the cumulative log-probability divided by the tokens to the power of length_penalty. */
-static void print_items(struct bytes *out, const struct generation *generation, const struct choice *choice)
+static void print_rank(struct bytes *out, const struct generation *generation, const struct choice *choice)
 {
     const struct job *job = generation->job;
     const char *item;
@@ -132,6 +132,8 @@ static void print_items(struct bytes *out, const struct generation *generation, 
     json_append_number(out, choice->cumulative_logprob);
     bytes_append_text(out, ",\"score\":");
     json_append_number(out, choice->cumulative_logprob / pow(length, (double)job->sampling.length_penalty));
+    if (!job->catalog)
+        return;
     bytes_append_text(out, ",\"item_ids\":[");
     for (size_t i = 0; (item = catalog_constraint_item(job->catalog, choice->catalog_state, i)); i++) {
         bytes_append_text(out, i ? "," : "");
@@ -157,9 +159,9 @@ static void print_choice(struct bytes *out, const struct generation *generation,
     bytes_appendf(out, ",\"finish_reason\":\"%s\",\"stop_reason\":", generation_finish_name(choice));
     generation_print_stop_reason(out, generation, choice);
     bytes_append_text(out, ",\"token_ids\":");
-    print_list_or_null(out, job->return_token_ids, &choice->token_ids);
-    if (job->catalog)
-        print_items(out, generation, choice);
+    print_list_or_null(out, generation_wants_ids(generation), &choice->token_ids);
+    if (generation_is_ranked(generation))
+        print_rank(out, generation, choice);
     if (!chat) {
         bytes_append_text(out, ",\"prompt_logprobs\":");
         print_prompt_logprobs(out, job, answer);
@@ -174,6 +176,8 @@ static void print_choices(struct bytes *out, const struct generation *generation
     bytes_append_char(out, '[');
     for (size_t p = 0; p < generation->job->prompt_count; p++)
         for (size_t c = 0; c < generation->job->sampling.n; c++) {
+            if (generation->prompts[p].choices[c].absent)
+                continue;
             if (p + c > 0)
                 bytes_append_char(out, ',');
             print_choice(out, generation, p, c);
@@ -287,6 +291,19 @@ static void fill_numbers(const struct generation *generation, struct result *res
     result->e2e_ns = elapsed_ns(received, generation->finished_ns);
 }
 
+static enum status nothing_found_result(const struct generation *generation, struct result *out,
+                                        const struct job_identity *identity, struct error *err)
+{
+    struct job_fault fault = {.http_status = 400};
+    bool catalog = generation->job->catalog != NULL;
+    snprintf(fault.type, sizeof fault.type, "invalid_request_error");
+    snprintf(fault.param, sizeof fault.param, catalog ? "structured_outputs" : "use_beam_search");
+    snprintf(fault.code, sizeof fault.code, catalog ? "no_valid_item" : "no_valid_sequence");
+    snprintf(fault.message, sizeof fault.message, "the beam search found no %s within max_tokens",
+             catalog ? "item of the catalogue" : "sequence that is allowed");
+    return result_from_fault(out, identity, &fault, err);
+}
+
 static enum status unfinished_result(const struct generation *generation, struct result *out,
                                      const struct job_identity *identity, struct error *err)
 {
@@ -307,8 +324,10 @@ enum status generation_result(struct generation *generation, struct result *out,
     struct job_identity identity;
     CHECK(generation_done(generation));
     result_identity_of(&identity, generation->job);
-    if (generation->failure.status != STATUS_OK) {
-        enum status status = unfinished_result(generation, out, &identity, err);
+    if (generation->failure.status != STATUS_OK || generation->nothing_found) {
+        enum status status = generation->failure.status != STATUS_OK
+                                 ? unfinished_result(generation, out, &identity, err)
+                                 : nothing_found_result(generation, out, &identity, err);
         if (status == STATUS_OK)
             fill_numbers(generation, out);
         return status;

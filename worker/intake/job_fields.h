@@ -56,8 +56,9 @@
     X(logit_bias, BOTH, READ, NODE, 0, 0, "object: token id to bias, clamped to [-100, 100]")                  \
     X(allowed_token_ids, BOTH, READ, NODE, 0, 0, "list of token ids: only these are generated")                \
     X(bad_words, BOTH, READ, NODE, 0, 0, "list of words that are not generated")                               \
-    X(use_beam_search, BOTH, READ, FLAG, 0, 0, "only false")                                                   \
-    X(length_penalty, BOTH, READ, NUMBER, -JOB_NO_LIMIT, JOB_NO_LIMIT, "of the score of a catalogue's choices; default 1")
+    X(use_beam_search, BOTH, READ, FLAG, 0, 0, "n is the width and the number of choices, best first; default false") \
+    X(length_penalty, BOTH, READ, NUMBER, -JOB_NO_LIMIT, JOB_NO_LIMIT, "of the score of beams and of a catalogue's choices; default 1") \
+    X(early_stopping, BOTH, READ, FLAG, 0, 0, "beams: stop at n complete ones; default false")
 
 #define JOB_FIELDS_OUTPUT(X)                                                                                   \
     X(echo, BOTH, READ, FLAG, 0, 0, "put the prompt (chat: an assistant's last message) before the text")      \

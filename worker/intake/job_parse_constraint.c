@@ -77,6 +77,7 @@ static enum status use_catalog(struct job_parse *parse, const struct json *wante
                                 "catalogue \"%.128s\" has no item that the job does not exclude",
                                 name->as.string);
     job->catalog = job->sampling.constraint;
+    job->sampling.whole_only = true;
     if (job->sampling.logprobs == SAMPLING_NO_LOGPROBS)
         job->sampling.logprobs = 0; /* the score is made of them */
     return status;

@@ -233,6 +233,10 @@ static enum status read_logprobs(struct job_parse *parse)
         job->top_logprobs = (int32_t)logprobs->as.integer;
     if (job->sampling.logprob_token_count && job->top_logprobs == SAMPLING_NO_LOGPROBS)
         job->top_logprobs = 0;
+    if (status == STATUS_OK && job->sampling.use_beam_search && job->top_logprobs > 0)
+        return job_parse_refuse(parse, job->kind == JOB_CHAT ? "top_logprobs" : "logprobs",
+                                "unsupported_parameter",
+                                "alternatives of tokens are not supported with use_beam_search");
     job->sampling.logprobs = job->top_logprobs;
     job->prompt_logprobs = parse->body.prompt_logprobs.given;
     if (job->prompt_logprobs)
@@ -284,13 +288,43 @@ static void read_numbers(struct job_parse *parse)
     s->skip_special_tokens = !b->skip_special_tokens.given || b->skip_special_tokens.value;
 }
 
+/* A search is deterministic: what shapes a draw has no effect, what changes scores is refused. */
+static enum status read_beams(struct job_parse *parse)
+{
+    struct sampling_params *s = &parse->job->sampling;
+    const struct job_body *b = &parse->body;
+    int64_t most = parse->context->config->engine.max_sequences;
+    const struct {
+        const char *name;
+        bool given;
+    } others[] = {{"presence_penalty", b->presence_penalty.value != 0},
+                  {"frequency_penalty", b->frequency_penalty.value != 0},
+                  {"repetition_penalty", b->repetition_penalty.given && b->repetition_penalty.value != 1},
+                  {"logit_bias", b->logit_bias != NULL},
+                  {"stop", b->stop != NULL},
+                  {"logprob_token_ids", b->logprob_token_ids != NULL}};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (others[i].given)
+            return job_parse_refuse(parse, others[i].name, "unsupported_parameter",
+                                    "%s is not supported with use_beam_search", others[i].name);
+    if (s->n > (uint32_t)most)
+        return job_parse_refuse(parse, "n", "",
+                                "n is the width of the beam search: at most %lld here, got %u",
+                                (long long)most, s->n);
+    s->use_beam_search = true;
+    s->early_stopping = b->early_stopping.value;
+    s->temperature = 0;
+    s->top_p = 1;
+    s->top_k = 0;
+    s->min_p = 0;
+    s->repetition_penalty = 1;
+    return STATUS_OK;
+}
+
 static enum status check_unsupported_values(struct job_parse *parse)
 {
     const struct job_body *b = &parse->body;
     const char *tool_choice = json_string_or(b->tool_choice, "");
-    if (b->use_beam_search.value)
-        return job_parse_refuse(parse, "use_beam_search", "unsupported_parameter",
-                                "use_beam_search is not supported by this worker");
     if (b->best_of.given && b->best_of.value != parse->job->sampling.n)
         return job_parse_refuse(parse, "best_of", "unsupported_parameter",
                                 "best_of is supported only when it equals n");
@@ -308,7 +342,7 @@ enum status job_parse_sampling(struct job_parse *parse)
     if (parse->body.n.value > max_choices)
         return job_parse_refuse(parse, "n", "", "n must be in [1, %lld], got %lld", (long long)max_choices,
                                 (long long)parse->body.n.value);
-    enum status status = read_temperature(parse);
+    enum status status = parse->body.use_beam_search.value ? read_beams(parse) : read_temperature(parse);
     if (status == STATUS_OK)
         status = check_unsupported_values(parse);
     if (status == STATUS_OK)
@@ -339,7 +373,7 @@ enum status job_parse_lengths(struct job_parse *parse)
     int64_t tokens = asked.given             ? asked.value
                      : job->kind == JOB_CHAT ? parse->context->config->limits.default_max_tokens
                                              : 16;
-    if (tokens == 0 && !(job->echo && job->kind == JOB_COMPLETION))
+    if (tokens == 0 && (job->sampling.use_beam_search || !(job->echo && job->kind == JOB_COMPLETION)))
         return job_parse_refuse(parse, "max_tokens", "",
                                 "max_tokens may be 0 only in a completion with echo");
     for (size_t i = 0; i < job->prompt_count; i++) {
