@@ -226,9 +226,10 @@ static int hex_value(char digit)
 static char take_byte(const char **at)
 {
     int high = **at == '%' ? hex_value((*at)[1]) : -1, low = high >= 0 ? hex_value((*at)[2]) : -1;
-    char byte = low >= 0 ? (char)(high << 4 | low) : **at;
-    *at += low >= 0 ? 3 : 1;
-    return byte;
+    if (low < 0)
+        return *(*at)++;
+    *at += 3;
+    return (char)(high << 4 | low);
 }
 
 /* One reference token of it, ~0 and ~1 undone. */

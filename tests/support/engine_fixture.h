@@ -12,7 +12,7 @@ enum {
     FIXTURE_EOS = 1,
     FIXTURE_BLOCK_TOKENS = 16,
     FIXTURE_MAX_TOKENS = 256,
-    FIXTURE_MAX_CHOICES = 4,
+    FIXTURE_MAX_CHOICES = 8,
     FIXTURE_ROWS = 400 /* of a step, at most */
 };
 

@@ -244,10 +244,35 @@ static void an_answer_can_have_one_form(void **state)
                       "beside a catalog");
 }
 
+static void searches_are_deterministic(void **state)
+{
+    (void)state;
+    struct job *job =
+        accept(COMPLETION, "\"prompt\":\"x\",\"use_beam_search\":true,\"n\":8,\"temperature\":0,"
+                           "\"length_penalty\":0.5,\"early_stopping\":true");
+    assert_true(job->sampling.use_beam_search && job->sampling.early_stopping);
+    assert_int_equal(job->sampling.n, 8);
+    assert_float_equal(job->sampling.length_penalty, 0.5f, 0);
+    assert_float_equal(job->sampling.repetition_penalty, 1, 0);
+    job_close(job);
+    static const char *const others[][2] = {{"\"presence_penalty\":1", "presence_penalty"},
+                                            {"\"repetition_penalty\":1.1", "repetition_penalty"},
+                                            {"\"logit_bias\":{\"3\":1}", "logit_bias"},
+                                            {"\"stop\":\"x\"", "stop"},
+                                            {"\"logprobs\":2", "logprobs"},
+                                            {"\"n\":65", "n"}};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        char body[256];
+        snprintf(body, sizeof body, "\"use_beam_search\":true,%s", others[i][0]);
+        refuse_completion(body, others[i][1], "beam");
+    }
+    refuse_completion("\"use_beam_search\":true,\"echo\":true,\"max_tokens\":0", "max_tokens",
+                      "max_tokens may be 0");
+}
+
 static void what_is_not_supported_is_named(void **state)
 {
     (void)state;
-    refuse_completion("\"use_beam_search\":true", "use_beam_search", "not supported");
     refuse_completion("\"structured_outputs\":{\"catalog\":\"shop@1\"}", "structured_outputs",
                       "no catalogs.directory");
     refuse_completion("\"suffix\":\"y\"", "suffix", "not supported");
@@ -435,6 +460,7 @@ int main(void)
         cmocka_unit_test(lists_reach_the_sampler),
         cmocka_unit_test(seeds_are_exact_or_derived),
         cmocka_unit_test(an_answer_can_have_one_form),
+        cmocka_unit_test(searches_are_deterministic),
         cmocka_unit_test(what_is_not_supported_is_named),
         cmocka_unit_test(unknown_fields_are_warned_of),
         cmocka_unit_test(lines_are_checked),
