@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "engine/constrain/constraint.h"
-#include "engine/kv/kv_cache.h"
 #include "engine/scheduler.h"
 
 enum { GROUP_TOKENS = 64 };
@@ -302,18 +301,14 @@ static void append(struct sequence *member, const struct beam_candidate *candida
     member->constraint_state = candidate->constraint_state;
 }
 
-static void fork_member(const struct sequence *from, struct sequence *into, struct scheduler *scheduler,
-                        struct kv_cache *kv)
+static void fork_member(const struct sequence *from, struct sequence *into, struct scheduler *scheduler)
 {
-    int32_t source, target;
     uint32_t generated = sequence_generated(from);
     memcpy(into->tokens + from->prompt_tokens, from->tokens + from->prompt_tokens,
            generated * sizeof(int32_t));
     memcpy(into->logprobs, from->logprobs, generated * sizeof(float));
     into->token_count = from->token_count;
-    scheduler_fork(scheduler, from, into, &source, &target);
-    if (source != BLOCK_NONE)
-        memcpy(kv_cache_block(kv, target), kv_cache_block(kv, source), kv->block_bytes);
+    scheduler_fork(scheduler, from, into);
 }
 
 /* First children into their parents' places, then the places of the childless and the unused ones behind. */
@@ -341,7 +336,7 @@ static void place(struct beam_group *group, struct scheduler *scheduler)
     }
 }
 
-void beam_group_advance(struct beam_group *group, struct scheduler *scheduler, struct kv_cache *kv)
+void beam_group_advance(struct beam_group *group, struct scheduler *scheduler)
 {
     if (!group->forked)
         group->cached_tokens = group->members[0]->cached_tokens;
@@ -349,7 +344,7 @@ void beam_group_advance(struct beam_group *group, struct scheduler *scheduler, s
     place(group, scheduler);
     for (uint32_t i = 0; i < group->next_count; i++)
         if (!group->placed[i]->running)
-            fork_member(group->members[group->next[i].parent], group->placed[i], scheduler, kv);
+            fork_member(group->members[group->next[i].parent], group->placed[i], scheduler);
     for (uint32_t i = 0; i < group->next_count; i++) {
         append(group->placed[i], &group->next[i]);
         group->sums[i] = group->next[i].sum;

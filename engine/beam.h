@@ -11,7 +11,6 @@
 
 #include "engine/sequence.h"
 
-struct kv_cache;
 struct scheduler;
 
 struct beam_candidate {
@@ -85,7 +84,7 @@ void beam_group_offer(struct beam_group *group, uint32_t parent, const float *sc
 void beam_group_choose(struct beam_group *group);
 /* Gives next[] the members: the first child goes on in its parent's sequence, the others in copies that share
  * its full blocks; who has no child ends. */
-void beam_group_advance(struct beam_group *group, struct scheduler *scheduler, struct kv_cache *kv);
+void beam_group_advance(struct beam_group *group, struct scheduler *scheduler);
 /* Ends its running beams and frees their blocks; results stay. */
 void beam_group_stop(struct beam_group *group, struct scheduler *scheduler);
 /* The next events of a group that is over: every choice's tokens and its end, in order. At most `most`; fewer

@@ -132,6 +132,7 @@ static enum status open_parts(struct engine *engine, struct error *err)
                                           .max_logit_rows = engine->max_logit_rows,
                                           .block_tokens = o->block_tokens,
                                           .pool = engine->pool,
+                                          .kv = engine->kv,
                                           .prefix_cache = o->prefix_cache};
     return scheduler_open(&engine->scheduler, &scheduler, err);
 }
@@ -574,7 +575,7 @@ static void advance_searches(struct engine *engine)
         else if (group->state == BEAM_RUNNING)
             continue;
         if (group->state == BEAM_RUNNING)
-            beam_group_advance(group, engine->scheduler, engine->kv);
+            beam_group_advance(group, engine->scheduler);
         else if (group->members[0]->running)
             beam_group_stop(group, engine->scheduler);
     }
@@ -654,11 +655,17 @@ size_t engine_block_keys(const struct engine *engine, const struct engine_reques
 {
     size_t block_tokens = (size_t)engine->options.block_tokens;
     size_t count = 0;
-    if (!engine->options.prefix_cache || request->sampling->prompt_logprobs != SAMPLING_NO_LOGPROBS)
+    size_t most =
+        request->prompt_tokens > 0 ? request->prompt_tokens - 1 : 0; /* tokens that need not be computed */
+    if (request->sampling->prompt_logprobs != SAMPLING_NO_LOGPROBS) {
+        size_t from = request->sampling->prompt_logprobs_from;
+        most = from > 1 && from - 1 < most ? from - 1 : 0;
+    }
+    if (!engine->options.prefix_cache)
         return 0;
     struct block_key parent =
         block_key_root(model_fingerprint(engine->options.model), request->salt, request->salt_bytes);
-    for (; count < max_keys && (count + 1) * block_tokens < request->prompt_tokens; count++)
+    for (; count < max_keys && (count + 1) * block_tokens <= most; count++)
         keys[count] = parent = block_key_next(&parent, request->prompt + count * block_tokens, block_tokens);
     return count;
 }

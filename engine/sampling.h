@@ -36,6 +36,7 @@ struct sampling_params {
     bool ignore_eos;
     int32_t logprobs;        /* SAMPLING_NO_LOGPROBS, or 0..SAMPLING_MAX_LOGPROBS top tokens per position */
     int32_t prompt_logprobs; /* the same, for prompt tokens */
+    uint32_t prompt_logprobs_from;       /* the first prompt position that has them; 0: the second, as 1 */
     const struct token_bias *logit_bias; /* [logit_bias_count] */
     size_t logit_bias_count;
     const int32_t *allowed_tokens; /* [allowed_count]; count 0: all */

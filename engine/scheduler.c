@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/beam.h"
+#include "engine/kv/kv_cache.h"
 
 struct scheduler {
     struct scheduler_options options;
@@ -166,12 +167,16 @@ void scheduler_remove_group(struct scheduler *s, struct beam_group *group)
     group->blocks_held = 0;
 }
 
-void scheduler_fork(struct scheduler *s, const struct sequence *from, struct sequence *into, int32_t *source,
-                    int32_t *target)
+static void copy_block(struct scheduler *s, int32_t from, int32_t to)
+{
+    struct kv_cache *kv = s->options.kv;
+    memcpy(kv_cache_block(kv, to), kv_cache_block(kv, from), kv->block_bytes);
+}
+
+void scheduler_fork(struct scheduler *s, const struct sequence *from, struct sequence *into)
 {
     int32_t full = (int32_t)from->computed / s->options.block_tokens;
     CHECK(into->group && into->group == from->group && !into->running && into->block_count == 0);
-    *source = *target = BLOCK_NONE;
     for (int32_t i = 0; i < full; i++) {
         into->table[i] = from->table[i];
         block_pool_reference(s->options.pool, from->table[i]);
@@ -180,11 +185,9 @@ void scheduler_fork(struct scheduler *s, const struct sequence *from, struct seq
     into->computed = from->computed;
     into->running = true;
     s->running[s->running_count++] = into;
-    if (full == from->block_count)
-        return;
     grow_table(s, into, into->computed);
-    *source = from->table[full];
-    *target = into->table[full];
+    if (full < into->block_count)
+        copy_block(s, from->table[full], into->table[full]);
 }
 
 bool scheduler_preempt_youngest(struct scheduler *s)
@@ -202,14 +205,21 @@ bool scheduler_preempt_youngest(struct scheduler *s)
 
 /* ---- admission ---- */
 
-/* Blocks of the prefix cache that can stand for the sequence's first ones; one token is left to compute. */
+/* Leading tokens that need not be computed when they are in the cache: all but the last, and but those whose
+ * logits say how likely the next prompt token is. */
+static uint32_t reusable_tokens(const struct sequence *sequence)
+{
+    uint32_t most = sequence->token_count - 1;
+    bool pending = sequence->wants_prompt_logprobs && sequence->next_prompt_logprob < sequence->prompt_tokens;
+    return pending && sequence->next_prompt_logprob - 1 < most ? sequence->next_prompt_logprob - 1 : most;
+}
+
+/* Blocks of the prefix cache that can stand for the sequence's first ones. */
 static int32_t match_prefix(const struct scheduler *s, struct sequence *sequence)
 {
     int32_t matched = 0;
-    if (sequence->wants_prompt_logprobs && sequence->next_prompt_logprob < sequence->prompt_tokens)
-        return 0;
     while (matched < sequence->key_count &&
-           (uint32_t)((matched + 1) * s->options.block_tokens) < sequence->token_count) {
+           (uint32_t)((matched + 1) * s->options.block_tokens) <= reusable_tokens(sequence)) {
         int32_t block = block_pool_find(s->options.pool, &sequence->keys[matched]);
         if (block == BLOCK_NONE)
             break;
@@ -218,11 +228,17 @@ static int32_t match_prefix(const struct scheduler *s, struct sequence *sequence
     return matched;
 }
 
-/* Is the block that comes after the matched ones being computed by a running sequence? */
+/* Is there something of use in the block that comes after the matched ones? */
+static bool is_of_use(const struct scheduler *s, const struct sequence *sequence, int32_t matched)
+{
+    return matched < sequence->key_count &&
+           (uint32_t)(matched * s->options.block_tokens) < reusable_tokens(sequence);
+}
+
+/* Is that block being computed by a running sequence? */
 static bool computed_elsewhere(const struct scheduler *s, const struct sequence *sequence, int32_t matched)
 {
-    if (matched >= sequence->key_count ||
-        (uint32_t)((matched + 1) * s->options.block_tokens) >= sequence->token_count)
+    if (!is_of_use(s, sequence, matched))
         return false;
     for (int32_t i = 0; i < s->running_count; i++) {
         const struct sequence *other = s->running[i];
@@ -261,6 +277,23 @@ static int32_t seats_of(const struct sequence *sequence)
     return sequence->group ? (int32_t)sequence->group->width : 1;
 }
 
+/* The block after the matched ones is in the cache, but not all of it may be used: what may is copied. */
+static void copy_cached_part(struct scheduler *s, struct sequence *sequence)
+{
+    struct block_pool *pool = s->options.pool;
+    int32_t at = sequence->block_count;
+    int32_t source = is_of_use(s, sequence, at) ? block_pool_find(pool, &sequence->keys[at]) : BLOCK_NONE;
+    bool evictable = source != BLOCK_NONE && block_pool_references(pool, source) == 0;
+    if (source == BLOCK_NONE || block_pool_available(pool) < 1 + evictable)
+        return;
+    block_pool_reference(pool, source); /* it must not be the one that is taken */
+    sequence->table[at] = block_pool_take(pool);
+    copy_block(s, source, sequence->table[at]);
+    block_pool_release(pool, source);
+    sequence->block_count++;
+    sequence->computed = reusable_tokens(sequence);
+}
+
 static void admit(struct scheduler *s, struct sequence *sequence, int32_t matched)
 {
     for (int32_t i = 0; i < matched; i++)
@@ -268,6 +301,7 @@ static void admit(struct scheduler *s, struct sequence *sequence, int32_t matche
     sequence->block_count = matched;
     sequence->stored = matched;
     sequence->computed = (uint32_t)(matched * s->options.block_tokens);
+    copy_cached_part(s, sequence);
     if (!sequence->ran_before)
         sequence->cached_tokens =
             sequence->computed < sequence->prompt_tokens ? sequence->computed : sequence->prompt_tokens;
@@ -277,7 +311,7 @@ static void admit(struct scheduler *s, struct sequence *sequence, int32_t matche
     s->running[s->running_count++] = sequence;
     s->seats += seats_of(sequence);
     if (sequence->group)
-        sequence->group->blocks_held = matched;
+        sequence->group->blocks_held = sequence->block_count;
 }
 
 /* ---- building the step ---- */
@@ -326,6 +360,8 @@ static uint32_t chunk_of(const struct scheduler *s, const struct sequence *seque
         /* Every sequence that may still join the step keeps one row of logits to itself. */
         int32_t others = s->options.max_sequences - s->batch.sequence_count - 1;
         uint32_t limit = (uint32_t)(s->options.max_logit_rows - s->batch.logit_count - others);
+        uint32_t before = sequence->next_prompt_logprob - 1; /* rows up to there have no logits */
+        limit += before > sequence->computed ? before - sequence->computed : 0;
         if (rows > limit)
             rows = limit;
     }

@@ -17,6 +17,7 @@ struct scheduler;
 struct scheduler_options {
     int32_t max_sequences, max_batch_tokens, max_chunk_tokens, max_waiting, max_logit_rows, block_tokens;
     struct block_pool *pool; /* borrowed */
+    struct kv_cache *kv;     /* borrowed: what is in the blocks */
     bool prefix_cache;
 };
 
@@ -37,10 +38,8 @@ void scheduler_remove(struct scheduler *scheduler, struct sequence *sequence);
 /* Beams. A group waits as its first member and takes a seat for each beam when it starts; between its first
  * and its last step its members come and go. */
 struct beam_group;
-/* `into` begins to run with what `from` has computed: full blocks are shared, and what is in *source is to be
- * copied to *target, unless they are BLOCK_NONE. */
-void scheduler_fork(struct scheduler *scheduler, const struct sequence *from, struct sequence *into,
-                    int32_t *source, int32_t *target);
+/* `into` begins to run with what `from` has computed: full blocks are shared, the last one is copied. */
+void scheduler_fork(struct scheduler *scheduler, const struct sequence *from, struct sequence *into);
 void scheduler_drop(struct scheduler *scheduler, struct sequence *member); /* its seat stays the group's */
 void scheduler_remove_group(struct scheduler *scheduler, struct beam_group *group);
 /* The youngest running sequence that has made progress goes back to waiting. False: there is none. */

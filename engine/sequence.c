@@ -46,7 +46,8 @@ enum status sequence_open(struct sequence **out, const struct sequence_options *
     sequence->group = options->group;
     sequence->wants_prompt_logprobs =
         options->choice == 0 && request->sampling->prompt_logprobs != SAMPLING_NO_LOGPROBS;
-    sequence->next_prompt_logprob = 1;
+    sequence->next_prompt_logprob =
+        request->sampling->prompt_logprobs_from > 1 ? request->sampling->prompt_logprobs_from : 1;
     sequence->prompt_tokens = (uint32_t)request->prompt_tokens;
     sequence->max_tokens = options->max_tokens;
     sequence->max_blocks = (int32_t)((options->max_tokens + block_tokens - 1) / block_tokens);

@@ -42,9 +42,11 @@ def read_results(path):
 
 
 def digest(line):
-    """docs/formats/result.md: SHA-256 of the bytes of `choices`, then of `usage` without prompt_tokens_details."""
+    """docs/formats/result.md: SHA-256 of the bytes of `choices` (or `scores`), then of `usage` without
+    prompt_tokens_details."""
     decoder = json.JSONDecoder()
-    begin = line.index('"choices":') + len('"choices":')
+    name = '"scores":' if '"object":"scoring"' in line else '"choices":'
+    begin = line.index(name) + len(name)
     _, end = decoder.raw_decode(line, begin)
     usage_begin = line.index('"usage":', end) + len('"usage":')
     _, usage_end = decoder.raw_decode(line, usage_begin)

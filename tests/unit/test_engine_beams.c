@@ -77,7 +77,8 @@ static void run_in_company(const struct engine_options *options, const char *wha
     ask_search(&asked[0], 0, prompt_tokens, WIDTH); /* its prompt is cached now */
     asked_submit(&asked[0], engine);
     asked_run(asked, engine);
-    assert_int_equal(asked[0].said[0].cached_tokens, (prompt_tokens - 1) / 16 * 16);
+    uint32_t full = prompt_tokens / 16 * 16; /* one token is left to compute */
+    assert_int_equal(asked[0].said[0].cached_tokens, full == prompt_tokens ? full - 1 : full);
     for (uint32_t i = 0; i < WIDTH; i++)
         asked[0].said[i].cached_tokens = expected.said[i].cached_tokens;
     asked_compare(&asked[0], &expected, "from the cache");

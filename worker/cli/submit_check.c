@@ -53,8 +53,9 @@ static bool check_shape(struct submit_verdict *out, const struct json *root)
         refuse(out, "custom_id must be a string of 1 to 512 bytes");
     else if (!json_is_string(json_member(root, "method"), "POST"))
         refuse(out, "method must be \"POST\"");
-    else if (!json_is_string(url, "/v1/chat/completions") && !json_is_string(url, "/v1/completions"))
-        refuse(out, "url must be /v1/chat/completions or /v1/completions");
+    else if (!json_is_string(url, "/v1/chat/completions") && !json_is_string(url, "/v1/completions") &&
+             !json_is_string(url, "/v1/score") && !json_is_string(url, "/generative_scoring"))
+        refuse(out, "url must be /v1/chat/completions, /v1/completions or /v1/score");
     else if (!body || body->type != JSON_OBJECT)
         refuse(out, "body must be an object");
     if (out->good)

@@ -65,6 +65,7 @@ enum status generation_open(struct generation **out, const struct generation_con
         prompts[p].choices = choices + p * n;
         logprob_text_init(&prompts[p].echoed, context->max_result_bytes);
         bytes_init(&prompts[p].prompt_logprobs, context->max_result_bytes);
+        bytes_init(&prompts[p].labels, context->max_result_bytes);
         for (size_t c = 0; c < n; c++)
             open_choice(&prompts[p].choices[c], context->max_result_bytes);
     }
@@ -87,6 +88,7 @@ static void release_text(struct generation *generation)
     for (size_t p = 0; p < generation->job->prompt_count; p++) {
         logprob_text_release(&generation->prompts[p].echoed);
         bytes_release(&generation->prompts[p].prompt_logprobs);
+        bytes_release(&generation->prompts[p].labels);
         for (size_t c = 0; c < generation->job->sampling.n; c++)
             release_choice(&generation->prompts[p].choices[c]);
     }
@@ -241,6 +243,10 @@ static enum status apply_token(struct generation *generation, const struct engin
     int stop = -1;
     if (generation->first_token_ns == 0)
         generation->first_token_ns = monotime_ns();
+    if (job->kind == JOB_SCORE) {
+        generation_score_token(generation, item->prompt_index, &item->event);
+        return STATUS_OK;
+    }
     choice->generated++;
     follow_ranked(generation, choice, &item->event);
     if (generation->too_large)
@@ -263,7 +269,9 @@ static void apply_prompt_token(struct generation *generation, const struct engin
 {
     const struct job *job = generation->job;
     struct prompt_answer *answer = &generation->prompts[item->prompt_index];
-    if (generation->too_large)
+    if (job->kind == JOB_SCORE)
+        generation_score_token(generation, item->prompt_index, &item->event);
+    if (generation->too_large || job->kind == JOB_SCORE)
         return;
     size_t before = logprob_text_bytes(&answer->echoed) + answer->prompt_logprobs.count_bytes;
     if (job->prompt_logprobs) {
@@ -314,7 +322,7 @@ static enum status apply_finished(struct generation *generation, const struct en
         generation->nothing_found = generation->nothing_found || item->event.choice == 0;
         return STATUS_OK;
     }
-    if (generation->too_large)
+    if (generation->too_large || generation->job->kind == JOB_SCORE)
         return STATUS_OK;
     size_t before = choice_bytes(choice);
     if (!choice->begun) /* echo alone */

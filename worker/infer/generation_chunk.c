@@ -102,8 +102,9 @@ enum status generation_stream(struct generation *generation, uint32_t prompt, ui
 {
     struct choice *choice = &generation->prompts[prompt].choices[index];
     bool chat = generation->job->kind == JOB_CHAT;
-    if (generation->too_large || generation->failure.status != STATUS_OK)
-        return STATUS_OK; /* there is no answer to stream: the result says why */
+    if (generation->too_large || generation->failure.status != STATUS_OK ||
+        generation->job->kind == JOB_SCORE)
+        return STATUS_OK; /* there is no text to stream: the result says it all */
     if (chat && !choice->role_streamed && !choice->absent)
         stream_choice(chunks, generation, prompt, index, "");
     if (choice->text.count_bytes > choice->streamed_bytes)

@@ -36,6 +36,9 @@ struct prompt_answer {
     struct logprob_text echoed;   /* log-probabilities of the prompt's tokens (completions with echo) */
     struct bytes prompt_logprobs; /* fragment */
     uint32_t cached_tokens, tier_tokens;
+    struct bytes labels; /* scoring with labels: the fragment with their probabilities */
+    double logprob_sum;  /* scoring without: of the item's tokens */
+    uint32_t logprob_count;
     struct choice *choices; /* [n] */
 };
 
@@ -83,6 +86,10 @@ void logprob_text_print(struct bytes *out, const struct job *job, const struct l
  * last choice also the usage. */
 enum status generation_stream(struct generation *generation, uint32_t prompt, uint32_t choice,
                               struct bytes *chunks);
+
+/* generation_score.c: scoring jobs (docs/formats/score.md). */
+void generation_score_token(struct generation *generation, uint32_t prompt, const struct engine_event *event);
+void generation_print_scores(struct bytes *out, const struct generation *generation); /* the list */
 
 /* generation_result.c */
 void generation_print_id(struct bytes *out, const struct job *job); /* "chatcmpl-…" with quotes */

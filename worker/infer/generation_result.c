@@ -19,7 +19,9 @@ static const size_t from_start[LOGPROB_LISTS] = {0};
 void generation_print_id(struct bytes *out, const struct job *job)
 {
     const char *hash = strlen(job->id) > ID_PREFIX_BYTES ? job->id + ID_PREFIX_BYTES : job->id;
-    bytes_appendf(out, "\"%s-%s\"", job->kind == JOB_CHAT ? "chatcmpl" : "cmpl", hash);
+    static const char *const prefixes[] = {
+        [JOB_CHAT] = "chatcmpl", [JOB_COMPLETION] = "cmpl", [JOB_SCORE] = "score"};
+    bytes_appendf(out, "\"%s-%s\"", prefixes[job->kind], hash);
 }
 
 const char *generation_finish_name(const struct choice *choice)
@@ -226,16 +228,21 @@ static void print_line(struct result *result, const struct generation *generatio
 {
     const struct job *job = generation->job;
     struct bytes *out = &result->value;
-    bool chat = job->kind == JOB_CHAT;
+    bool chat = job->kind == JOB_CHAT, scoring = job->kind == JOB_SCORE;
+    static const char *const objects[] = {
+        [JOB_CHAT] = "chat.completion", [JOB_COMPLETION] = "text_completion", [JOB_SCORE] = "scoring"};
     result_append_head(out, identity, 200);
     bytes_append_text(out, "{\"id\":");
     generation_print_id(out, job);
-    bytes_appendf(out, ",\"object\":\"%s\",\"created\":%lld,\"model\":",
-                  chat ? "chat.completion" : "text_completion", (long long)job->created_s);
+    bytes_appendf(out, ",\"object\":\"%s\",\"created\":%lld,\"model\":", objects[job->kind],
+                  (long long)job->created_s);
     append_string(out, job->model);
-    bytes_append_text(out, ",\"choices\":");
+    bytes_append_text(out, scoring ? ",\"scores\":" : ",\"choices\":");
     size_t choices_begin = out->count_bytes;
-    print_choices(out, generation);
+    if (scoring)
+        generation_print_scores(out, generation);
+    else
+        print_choices(out, generation);
     size_t choices_end = out->count_bytes;
     bytes_append_text(out, ",\"usage\":");
     generation_print_usage(out, generation, true);
@@ -360,9 +367,10 @@ enum status generation_partial_result(struct generation *generation, struct resu
     }
     *out = (struct result){.status = "expired", .finish_reason = "abort"};
     bytes_init(&out->value, limit);
-    if (!generation->too_large)
+    bool partial = !generation->too_large && generation->job->kind != JOB_SCORE;
+    if (partial)
         print_line(out, generation, &identity, "batch_expired", message);
-    if (generation->too_large || out->value.failed) {
+    if (!partial || out->value.failed) {
         result_release(out);
         return result_not_executed(out, &identity, "batch_expired", message, err);
     }

@@ -13,7 +13,7 @@
 #include "base/json.h"
 #include "engine/sampling.h"
 
-enum job_kind { JOB_CHAT, JOB_COMPLETION };
+enum job_kind { JOB_CHAT, JOB_COMPLETION, JOB_SCORE };
 
 struct job_header { /* one Kafka header; value may be NULL */
     const char *name;
@@ -61,8 +61,9 @@ struct job {
     const struct constraint *catalog; /* that constraint, when it is a catalogue; else NULL */
     bool prompt_logprobs;             /* report them; echo with logprobs computes them too */
     bool echo, stream_requested, stream_usage, return_token_ids, tokens_as_ids;
-    int32_t top_logprobs; /* chat: what to print; -1: logprobs off */
-    bool has_seed;        /* the job gave one */
+    bool score_softmax, score_mean; /* scoring: among the labels; per token */
+    int32_t top_logprobs;           /* chat: what to print; -1: logprobs off */
+    bool has_seed;                  /* the job gave one */
     int64_t priority;
     int64_t deadline_ms; /* epoch; 0: none */
     bool keep_partial;   /* at the deadline, answer with what there is */

@@ -16,7 +16,18 @@ const size_t job_field_count = sizeof job_fields / sizeof job_fields[0];
 
 static const char *jobs_name(enum job_field_jobs jobs)
 {
-    return jobs == JOB_FIELD_BOTH ? "both" : jobs == JOB_FIELD_CHAT ? "chat" : "completions";
+    switch (jobs) {
+    case JOB_FIELD_CHAT:
+        return "chat";
+    case JOB_FIELD_COMPLETION:
+        return "completions";
+    case JOB_FIELD_SCORE:
+        return "score";
+    case JOB_FIELD_BOTH:
+        return "chat, completions";
+    default:
+        return "all";
+    }
 }
 
 static void print_range(struct bytes *out, const struct job_field *field)

@@ -2,9 +2,10 @@
 // The one table of body fields, with vLLM's names and ranges: it is the struct that the parser fills, the
 // range check, the warnings' vocabulary and the three lists of docs/formats/fields.md.
 //   X(name, jobs, class, type, low, high, help)
-// jobs:  CHAT · COMPLETION · BOTH          class: READ · NO_EFFECT (accepted) · UNSUPPORTED (a 400 names it)
-// type:  NUMBER [low, high] · ABOVE (low, high] · INTEGER [low, high] · FLAG · TEXT · NODE (its own reader)
-// An absent field and `null` are the same. Sources: vLLM's SamplingParams and OpenAI protocol classes.
+// jobs:  CHAT · COMPLETION · BOTH · SCORE · ALL          class: READ · NO_EFFECT (accepted) · UNSUPPORTED (a
+// 400 names it) type:  NUMBER [low, high] · ABOVE (low, high] · INTEGER [low, high] · FLAG · TEXT · NODE (its
+// own reader) An absent field and `null` are the same. Sources: vLLM's SamplingParams and OpenAI protocol
+// classes.
 #ifndef WORKER_INTAKE_JOB_FIELDS_H
 #define WORKER_INTAKE_JOB_FIELDS_H
 
@@ -21,10 +22,10 @@
 
 // clang-format off
 #define JOB_FIELDS_PROMPT(X)                                                                                   \
-    X(model, BOTH, READ, TEXT, 0, 0, "name of the model; absent: the first served name")                       \
+    X(model, ALL, READ, TEXT, 0, 0, "name of the model; absent: the first served name")                       \
     X(messages, CHAT, READ, NODE, 0, 0, "list of {role, content}; content is a string or a list of text parts") \
     X(prompt, COMPLETION, READ, NODE, 0, 0, "string, list of strings, list of token ids, or list of those")    \
-    X(add_special_tokens, BOTH, READ, FLAG, 0, 0, "add the tokenizer's own (BOS …); default true for completions, false for chat") \
+    X(add_special_tokens, ALL, READ, FLAG, 0, 0, "add the tokenizer's own (BOS …); default true for completions, false for chat") \
     X(truncate_prompt_tokens, BOTH, READ, INTEGER, -1, JOB_MAX_TOKENS, "keep this many prompt tokens; -1: what the context allows") \
     X(truncation_side, BOTH, READ, TEXT, 0, 0, "left (default: keep the end) or right")                        \
     X(chat_template_kwargs, CHAT, READ, NODE, 0, 0, "object of extra names for the chat template")             \
@@ -33,7 +34,15 @@
     X(tools, CHAT, READ, NODE, 0, 0, "list handed to the chat template")                                       \
     X(tool_choice, CHAT, READ, NODE, 0, 0, "only \"none\" or \"auto\"; the answer is plain text")              \
     X(documents, CHAT, READ, NODE, 0, 0, "list handed to the chat template")                                   \
-    X(cache_salt, BOTH, READ, TEXT, 0, 0, "isolates this job's cached prefix blocks")
+    X(cache_salt, ALL, READ, TEXT, 0, 0, "isolates this job's cached prefix blocks")
+
+#define JOB_FIELDS_SCORE(X)                                                                                    \
+    X(query, SCORE, READ, NODE, 0, 0, "string or list of token ids that each item follows")                    \
+    X(items, SCORE, READ, NODE, 0, 0, "list of strings or of lists of token ids; or one string")               \
+    X(label_token_ids, SCORE, READ, NODE, 0, 0, "at most 128 token ids: their probabilities behind query and item") \
+    X(apply_softmax, SCORE, READ, FLAG, 0, 0, "with labels: probabilities among the labels alone; default false") \
+    X(item_first, SCORE, READ, FLAG, 0, 0, "with labels: the item comes before the query; default false")      \
+    X(normalize, SCORE, READ, TEXT, 0, 0, "without labels: sum (default) or mean of the log-probabilities of an item's tokens")
 
 #define JOB_FIELDS_SAMPLING(X)                                                                                 \
     X(max_tokens, BOTH, READ, INTEGER, 0, JOB_MAX_TOKENS, "generated tokens per choice; default 16 for completions, limits.default_max_tokens for chat; 0 only with echo") \
@@ -77,7 +86,7 @@
     X(guided_grammar, BOTH, READ, NODE, 0, 0, "older name of structured_outputs.grammar") \
     X(stream, BOTH, READ, FLAG, 0, 0, "publish the tokens on ZeroMQ; the result is the same")                  \
     X(stream_options, BOTH, READ, NODE, 0, 0, "{include_usage}: a last chunk with the usage")                  \
-    X(priority, BOTH, READ, INTEGER, -JOB_NO_LIMIT, JOB_NO_LIMIT, "lower first; default 0")
+    X(priority, ALL, READ, INTEGER, -JOB_NO_LIMIT, JOB_NO_LIMIT, "lower first; default 0")
 
 #define JOB_FIELDS_NO_EFFECT(X)                                                                                \
     X(user, BOTH, NO_EFFECT, NODE, 0, 0, "")                                                                   \
@@ -113,11 +122,18 @@
 // clang-format on
 #define JOB_FIELDS(X)      \
     JOB_FIELDS_PROMPT(X)   \
+    JOB_FIELDS_SCORE(X)    \
     JOB_FIELDS_SAMPLING(X) \
     JOB_FIELDS_OUTPUT(X)   \
     JOB_FIELDS_NO_EFFECT(X) JOB_FIELDS_UNSUPPORTED(X)
 
-enum job_field_jobs { JOB_FIELD_CHAT = 1, JOB_FIELD_COMPLETION = 2, JOB_FIELD_BOTH = 3 };
+enum job_field_jobs {
+    JOB_FIELD_CHAT = 1,
+    JOB_FIELD_COMPLETION = 2,
+    JOB_FIELD_BOTH = 3,
+    JOB_FIELD_SCORE = 4,
+    JOB_FIELD_ALL = 7
+};
 enum job_field_class { JOB_FIELD_READ, JOB_FIELD_NO_EFFECT, JOB_FIELD_UNSUPPORTED };
 enum job_field_type {
     JOB_FIELD_NUMBER,

@@ -13,7 +13,7 @@
 #include "base/sha256.h"
 #include "worker/intake/job_parse_internal.h"
 
-enum { ARENA_SLACK_BYTES = 1 << 20, ARENA_FACTOR = 64, MAX_DEPTH = 64 };
+enum { ARENA_SLACK_BYTES = (1 << 20) + JOB_MAX_SCORE_TOKENS * 4, ARENA_FACTOR = 64, MAX_DEPTH = 64 };
 
 /* ---- what the steps share ---- */
 
@@ -104,9 +104,12 @@ static enum status read_url(struct job_parse *parse)
         parse->job->kind = JOB_CHAT;
     else if (strcmp(url, "/v1/completions") == 0)
         parse->job->kind = JOB_COMPLETION;
+    else if (strcmp(url, "/v1/score") == 0 || strcmp(url, "/generative_scoring") == 0)
+        parse->job->kind = JOB_SCORE;
     else {
         snprintf(message, sizeof message,
-                 "there is no url \"%.128s\" here; use /v1/chat/completions or /v1/completions", url);
+                 "there is no url \"%.128s\" here; use /v1/chat/completions, /v1/completions or /v1/score",
+                 url);
         return refuse_not_found(parse, "url", "unknown_url", message);
     }
     return STATUS_OK;
@@ -279,6 +282,16 @@ static enum status copy_record(struct job_parse *parse)
     return copy_headers(parse);
 }
 
+static enum status read_generation(struct job_parse *parse)
+{
+    enum status status = job_parse_sampling(parse);
+    if (status == STATUS_OK)
+        status = job_parse_constraint(parse);
+    if (status == STATUS_OK)
+        status = job_parse_prompts(parse);
+    return status == STATUS_OK ? job_parse_lengths(parse) : status;
+}
+
 static enum status build(struct job_parse *parse)
 {
     parse->job->sampling = sampling_defaults();
@@ -290,13 +303,7 @@ static enum status build(struct job_parse *parse)
     if (status == STATUS_OK)
         status = job_parse_control(parse);
     if (status == STATUS_OK)
-        status = job_parse_sampling(parse);
-    if (status == STATUS_OK)
-        status = job_parse_constraint(parse);
-    if (status == STATUS_OK)
-        status = job_parse_prompts(parse);
-    if (status == STATUS_OK)
-        status = job_parse_lengths(parse);
+        status = parse->job->kind == JOB_SCORE ? job_parse_score(parse) : read_generation(parse);
     if (status == STATUS_OK && parse->warnings.count_bytes) {
         parse->job->warnings = job_parse_copy(parse, parse->warnings.data);
         if (!parse->job->warnings)

@@ -109,7 +109,8 @@ static void warn_unknown(struct job_parse *parse, const char *name)
 
 static enum status read_member(struct job_parse *parse, const struct json *node)
 {
-    enum job_field_jobs kind = parse->job->kind == JOB_CHAT ? JOB_FIELD_CHAT : JOB_FIELD_COMPLETION;
+    static const enum job_field_jobs kinds[] = {
+        [JOB_CHAT] = JOB_FIELD_CHAT, [JOB_COMPLETION] = JOB_FIELD_COMPLETION, [JOB_SCORE] = JOB_FIELD_SCORE};
     const struct job_field *field = find_field(node->key);
     if (!field) {
         warn_unknown(parse, node->key);
@@ -117,7 +118,7 @@ static enum status read_member(struct job_parse *parse, const struct json *node)
     }
     if (node->type == JSON_NULL || field->class == JOB_FIELD_NO_EFFECT)
         return STATUS_OK;
-    if (!((unsigned)field->jobs & (unsigned)kind)) {
+    if (!((unsigned)field->jobs & (unsigned)kinds[parse->job->kind])) {
         job_parse_warn(parse, "field \"%s\" ignored: it has no meaning for this url", field->name);
         return STATUS_OK;
     }

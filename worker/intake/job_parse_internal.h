@@ -14,7 +14,8 @@ enum {
     JOB_MAX_LOGPROB_TOKENS = 128,
     JOB_MAX_CUSTOM_ID_BYTES = 512,
     JOB_MAX_BATCH_ID_BYTES = 256,
-    JOB_MAX_WARNING_BYTES = 1024
+    JOB_MAX_WARNING_BYTES = 1024,
+    JOB_MAX_SCORE_TOKENS = 1 << 22 /* of query and items, the query counted with each */
 };
 
 struct job_parse {
@@ -46,6 +47,8 @@ enum status job_parse_prompts(struct job_parse *parse);
 enum status job_parse_sampling(struct job_parse *parse);
 /* job_parse_sampling.c: max_tokens against the context, once the prompts are known. */
 enum status job_parse_lengths(struct job_parse *parse);
+/* job_parse_score.c: a scoring job's sampling_params and prompts, in place of all of these. */
+enum status job_parse_score(struct job_parse *parse);
 /* job_parse_constraint.c: structured_outputs into sampling.constraint. Runs after job_parse_sampling. */
 enum status job_parse_constraint(struct job_parse *parse);
 /* A list of token ids inside the vocabulary. */
