@@ -85,6 +85,10 @@ enum status kafka_client_status(rd_kafka_resp_err_t code)
 enum status kafka_client_cluster_id(rd_kafka_t *client, int timeout_ms, char *out, size_t capacity,
                                     struct error *err)
 {
+    const struct rd_kafka_metadata
+        *metadata; /* asked for at once: clusterid alone waits for the next refresh */
+    if (rd_kafka_metadata(client, 0, NULL, &metadata, timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR)
+        rd_kafka_metadata_destroy(metadata);
     char *id = rd_kafka_clusterid(client, timeout_ms);
     if (!id)
         return error_set(err, STATUS_UNAVAILABLE,

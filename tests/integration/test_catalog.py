@@ -38,7 +38,8 @@ def main():
     millrace, items = batch.millrace_argument(), shop.catalog()
     with Workspace("catalog") as space:
         os.environ["MILLRACE_CATALOGS_DIRECTORY"] = str(space / ".")
-        publish_catalog.publish(space / ".", VERSION)
+        published = publish_catalog.publish(space / ".", VERSION)
+        assert published.read_bytes() == (SOURCE / "examples" / "catalogs" / published.name).read_bytes(), "not as published"
         jobs = list(half_sampled(shop.jobs(24, VERSION)))
         unknown = dict(jobs[0], custom_id="unknown")
         unknown["body"] = dict(jobs[0]["body"], structured_outputs={"catalog": "shop@1999-01-01"})
