@@ -33,21 +33,15 @@ static void fill_mask(struct machine *machine, uint32_t state, uint64_t *words)
     size_t known = 0; /* path[0 .. known] is right for the present token's leading bytes */
     machine->path[0] = state;
     memset(words, 0, machine->words * sizeof *words);
-    for (size_t i = 0; i < order->count; i++) {
-        if (order->shared[i] < known)
-            known = order->shared[i];
-        else if (order->shared[i] > known)
+    for (const struct vocab_entry *entry = order->entries, *end = entry + order->count; entry < end;
+         entry++) {
+        if (entry->shared > known)
             continue; /* it shares the bytes at which the one before went wrong */
-        size_t bytes;
-        const char *text = tokenizer_token_bytes(order->tokenizer, order->tokens[i], &bytes);
-        for (; known < bytes; known++) {
-            uint32_t next = matcher_step(machine->matcher, machine->path[known], (unsigned char)text[known]);
-            if (next == MATCHER_DEAD)
-                break;
-            machine->path[known + 1] = next;
-        }
-        if (known == bytes)
-            words[order->tokens[i] / 64] |= UINT64_C(1) << order->tokens[i] % 64;
+        known = entry->shared;
+        known += matcher_walk(machine->matcher, machine->path + known, order->rest + entry->rest_at,
+                              entry->rest_bytes);
+        if (known == entry->shared + entry->rest_bytes)
+            words[entry->token / 64] |= UINT64_C(1) << entry->token % 64;
     }
 }
 

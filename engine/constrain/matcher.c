@@ -297,6 +297,21 @@ uint32_t matcher_step(struct matcher *matcher, uint32_t state, unsigned char byt
     return row[class];
 }
 
+size_t matcher_walk(struct matcher *matcher, uint32_t *path, const unsigned char *bytes, size_t count)
+{
+    const uint8_t *class_of = matcher->grammar->class_of;
+    for (size_t i = 0; i < count; i++) {
+        const uint32_t *row = matcher->states[path[i]].next;
+        uint32_t next = row ? row[class_of[bytes[i]]] : UNKNOWN;
+        if (next == UNKNOWN)
+            next = matcher_step(matcher, path[i], bytes[i]);
+        if (next == MATCHER_DEAD)
+            return i;
+        path[i + 1] = next;
+    }
+    return count;
+}
+
 bool matcher_accepts(const struct matcher *matcher, uint32_t state)
 {
     return matcher->states[state].accepts;

@@ -22,6 +22,9 @@ struct matcher;
 MUST_CHECK enum status matcher_open(struct matcher **out, struct grammar *grammar, struct error *err);
 void matcher_close(struct matcher *matcher);
 uint32_t matcher_step(struct matcher *matcher, uint32_t state, unsigned char byte); /* or MATCHER_DEAD */
+/* Steps along bytes: path[0] is where it begins, path[n] the state behind n bytes. Returns how many were
+ * allowed. */
+size_t matcher_walk(struct matcher *matcher, uint32_t *path, const unsigned char *bytes, size_t count);
 bool matcher_accepts(const struct matcher *matcher, uint32_t state);
 uint32_t matcher_states(const struct matcher *matcher); /* any thread */
 /* Calls deeper than MATCHER_MAX_DEPTH were met: there a text may come to where nothing is allowed. */

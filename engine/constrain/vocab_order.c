@@ -29,7 +29,7 @@ static size_t shared_bytes(const struct sorted *a, const struct sorted *b)
     return count;
 }
 
-static void fill(struct vocab_order *order, struct sorted *sorted)
+static void sort(struct vocab_order *order, struct sorted *sorted)
 {
     for (int32_t id = 0; id < order->vocab; id++) {
         struct sorted *next = &sorted[order->count];
@@ -39,12 +39,27 @@ static void fill(struct vocab_order *order, struct sorted *sorted)
             order->count++;
     }
     qsort(sorted, order->count, sizeof *sorted, compare);
+}
+
+/* False: no memory. */
+static bool fill(struct vocab_order *order, const struct sorted *sorted)
+{
+    size_t at = 0, bytes = 0;
+    for (size_t i = 0; i < order->count; i++)
+        bytes += sorted[i].bytes;
+    order->rest = malloc(bytes + 1);
+    if (!order->rest || bytes > UINT32_MAX)
+        return false;
     for (size_t i = 0; i < order->count; i++) {
-        order->tokens[i] = sorted[i].token;
-        order->shared[i] = i ? (uint32_t)shared_bytes(&sorted[i - 1], &sorted[i]) : 0;
+        size_t shared = i ? shared_bytes(&sorted[i - 1], &sorted[i]) : 0, rest = sorted[i].bytes - shared;
+        order->entries[i] =
+            (struct vocab_entry){sorted[i].token, (uint32_t)shared, (uint32_t)at, (uint32_t)rest};
+        memcpy(order->rest + at, sorted[i].text + shared, rest);
+        at += rest;
         if (sorted[i].bytes > order->most_bytes)
             order->most_bytes = sorted[i].bytes;
     }
+    return true;
 }
 
 enum status vocab_order_open(struct vocab_order **out, const struct tokenizer *tokenizer, int32_t vocab,
@@ -55,19 +70,19 @@ enum status vocab_order_open(struct vocab_order **out, const struct tokenizer *t
     size_t count = (size_t)(known < vocab ? known : vocab) + 1;
     struct vocab_order *order = calloc(1, sizeof *order);
     struct sorted *sorted = malloc(count * sizeof *sorted);
-    if (order) {
+    bool made = false;
+    if (order && sorted) {
         *order = (struct vocab_order){.tokenizer = tokenizer,
                                       .vocab = (int32_t)count - 1,
-                                      .tokens = malloc(count * sizeof *order->tokens),
-                                      .shared = malloc(count * sizeof *order->shared)};
+                                      .entries = malloc(count * sizeof *order->entries)};
+        sort(order, sorted);
+        made = order->entries && fill(order, sorted);
     }
-    if (!order || !sorted || !order->tokens || !order->shared) {
-        free(sorted);
+    free(sorted);
+    if (!made) {
         vocab_order_close(order);
         return error_set(err, STATUS_NO_MEMORY, "no memory to order the vocabulary");
     }
-    fill(order, sorted);
-    free(sorted);
     *out = order;
     return STATUS_OK;
 }
@@ -76,7 +91,7 @@ void vocab_order_close(struct vocab_order *order)
 {
     if (!order)
         return;
-    free(order->tokens);
-    free(order->shared);
+    free(order->rest);
+    free(order->entries);
     free(order);
 }

@@ -8,13 +8,20 @@
 #include "base/error.h"
 #include "engine/text/tokenizer.h"
 
+struct vocab_entry {
+    int32_t token;
+    uint32_t shared;     /* leading bytes that it shares with the entry before */
+    uint32_t rest_at;    /* in rest: its other bytes */
+    uint32_t rest_bytes; /* 0: the same bytes as the entry before */
+};
+
 struct vocab_order {
     const struct tokenizer *tokenizer; /* borrowed */
     int32_t vocab;                     /* of the model */
     size_t count;
-    int32_t *tokens;  /* [count] by bytes */
-    uint32_t *shared; /* [count] leading bytes that a token shares with the one before it */
-    size_t most_bytes;
+    struct vocab_entry *entries; /* [count] by bytes */
+    unsigned char *rest;
+    size_t most_bytes; /* of a token */
 };
 
 /* Statuses: NO_MEMORY. `vocab`: ids from there on are not in it. */
