@@ -34,6 +34,16 @@ def check_choices(custom_id, body, items):
     assert "+catalog:" in body["system_fingerprint"]
 
 
+def check_submit(millrace, path):
+    """A producer without catalogues leaves them to the workers; one that has them is told."""
+    command = [millrace, "submit", path, "-m", MODEL, "--dry-run"]
+    without = {name: value for name, value in os.environ.items() if name != "MILLRACE_CATALOGS_DIRECTORY"}
+    done = subprocess.run(command, env=without, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 78 and "1999-01-01" in done.stderr, done
+
+
 def main():
     millrace, items = batch.millrace_argument(), shop.catalog()
     with Workspace("catalog") as space:
@@ -55,6 +65,7 @@ def main():
         for name, code in (("unknown", "catalog_not_found"), ("nothing", "no_valid_item")):
             response = answers[name][0]["response"]
             assert (response["status_code"], response["body"]["error"]["code"]) == (400, code), response
+        check_submit(millrace, space / "jobs.jsonl")
         for job in jobs[:2]:
             alone = space / ("alone-%s.jsonl" % job["custom_id"])
             batch.run(millrace, MODEL, batch.write_jobs(space / "one.jsonl", [job]), alone)
