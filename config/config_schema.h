@@ -26,6 +26,8 @@
     X(engine, max_sequences, INT, 64, 1, 4096, "sequences running at once")                  \
     X(engine, max_batch_tokens, INT, 512, 16, 65536, "rows of one step")                     \
     X(engine, max_chunk_tokens, INT, 256, 1, 65536, "prefill rows of one sequence per step") \
+    X(engine, step_target_ms, INT, 150, 0, 60000,                                            \
+      "longest step beside running decodes: shorter chunks; 0: by rows")                     \
     X(engine, max_waiting, INT, 1024, 1, 1000000, "requests waiting in the engine")          \
     X(engine, max_context_tokens, INT, 0, 0, 16777216, "longest sequence; 0: the model's")   \
     X(engine, prefix_cache, BOOL, true, 0, 0, "reuse KV blocks of equal prefixes")           \

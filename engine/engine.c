@@ -17,10 +17,8 @@
 enum {
     MAX_WANTED_LOGPROBS = 128,
     SCRATCH_TEXT_BYTES = 65536,
-    PRIORITY_LIMIT = 1 << 30,
     BEAM_EVENTS = 1024 /* of searches that are over, in one step */
 };
-#define PRIORITY_STEP ((int64_t)1024) /* arrivals that one level of priority can overtake: no job starves */
 #define LOGPROBS_PER_ROW ((size_t)SAMPLING_MAX_LOGPROBS + MAX_WANTED_LOGPROBS)
 
 struct engine {
@@ -133,7 +131,8 @@ static enum status open_parts(struct engine *engine, struct error *err)
                                           .block_tokens = o->block_tokens,
                                           .pool = engine->pool,
                                           .kv = engine->kv,
-                                          .prefix_cache = o->prefix_cache};
+                                          .prefix_cache = o->prefix_cache,
+                                          .step_target_ns = o->step_target_ns};
     return scheduler_open(&engine->scheduler, &scheduler, err);
 }
 
@@ -250,16 +249,6 @@ static uint32_t final_tokens(const struct engine *engine, const struct engine_re
                                                          : (uint32_t)engine->max_context_tokens;
 }
 
-/* Priority counts as arrivals: one level overtakes PRIORITY_STEP of them, so waiting always ends. */
-static int64_t rank_of(struct engine *engine, int64_t priority)
-{
-    if (priority > PRIORITY_LIMIT)
-        priority = PRIORITY_LIMIT;
-    if (priority < -PRIORITY_LIMIT)
-        priority = -PRIORITY_LIMIT;
-    return priority * PRIORITY_STEP + engine->arrivals++;
-}
-
 static enum status check_search(const struct engine *engine, const struct engine_request *request,
                                 uint32_t tokens, struct error *err)
 {
@@ -300,7 +289,7 @@ static enum status submit_search(struct engine *engine, const struct engine_requ
         status = beam_group_open(&group, &options, err);
     if (status != STATUS_OK)
         return status;
-    group->members[0]->rank = rank_of(engine, request->priority);
+    group->members[0]->arrival = engine->arrivals++;
     CHECK(scheduler_add(engine->scheduler, group->members[0]));
     struct beam_group **end = &engine->searches;
     while (*end)
@@ -328,7 +317,7 @@ static enum status submit_choices(struct engine *engine, const struct engine_req
     uint32_t n = request->sampling->n;
     if (scheduler_room(engine->scheduler) < n)
         return error_set(err, STATUS_FULL, "the engine's waiting list is full");
-    int64_t rank = rank_of(engine, request->priority);
+    int64_t arrival = engine->arrivals++;
     for (uint32_t choice = 0; choice < n; choice++) {
         struct sequence *sequence;
         struct sequence_options options = {.request = request,
@@ -343,7 +332,7 @@ static enum status submit_choices(struct engine *engine, const struct engine_req
             take_back(engine, request->id);
             return status;
         }
-        sequence->rank = rank;
+        sequence->arrival = arrival;
         CHECK(scheduler_add(engine->scheduler, sequence));
     }
     return STATUS_OK;
@@ -641,6 +630,11 @@ enum status engine_step(struct engine *engine, const struct engine_event **event
     *events = engine->events;
     *count = engine->reported = engine->event_count;
     return STATUS_OK;
+}
+
+void engine_note_step(struct engine *engine, int64_t took_ns)
+{
+    scheduler_note_step(engine->scheduler, took_ns);
 }
 
 bool engine_idle(const struct engine *engine)

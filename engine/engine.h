@@ -31,6 +31,7 @@ struct engine_options {
     int32_t max_waiting;               /* queued requests before STATUS_FULL */
     int32_t max_context_tokens;        /* 0: the model's */
     bool prefix_cache;
+    int64_t step_target_ns;      /* prompts are cut so that steps beside decodes take no longer; 0: by rows */
     int32_t force_preempt_every; /* tests: preempt the youngest every N steps; 0: never */
 };
 
@@ -39,8 +40,9 @@ struct engine_request {
     const int32_t *prompt;                  /* [prompt_tokens] borrowed until FINISHED of every choice */
     size_t prompt_tokens;                   /* >= 1 */
     const struct sampling_params *sampling; /* borrowed likewise */
-    int64_t priority;                       /* lower first; then order of arrival */
-    const char *salt;                       /* isolates cached blocks; NULL: none */
+    int64_t priority;                       /* lower first */
+    int64_t deadline; /* among equal priorities the earliest first, then by arrival; any unit; 0: none */
+    const char *salt; /* isolates cached blocks; NULL: none */
     size_t salt_bytes;
 };
 
@@ -114,6 +116,9 @@ void engine_cancel(struct engine *engine, uint64_t request_id);
  * OK also when idle. */
 MUST_CHECK enum status engine_step(struct engine *engine, const struct engine_event **events, size_t *count,
                                    struct error *err);
+/* How long the last step took on the caller's clock, from which steps are sized (step_target_ns); what a step
+ * computes depends on it, what a request is answered does not. */
+void engine_note_step(struct engine *engine, int64_t took_ns);
 bool engine_idle(const struct engine *engine); /* nothing running or waiting */
 
 /* Blocks for the KV tier. Keys of the full blocks of a prompt (capped so that one token is computed). */
@@ -139,6 +144,7 @@ struct engine_stats {
     int32_t running, waiting, blocks_total, blocks_used, blocks_cached;
     uint64_t steps, prompt_tokens, generated_tokens, cached_tokens, preemptions;
     uint64_t prefix_queries_tokens, prefix_hits_tokens;
+    uint64_t step_ns, gap_ns; /* in steps, and between two while there was work; counted by who has a clock */
 };
 void engine_check_invariants(const struct engine *engine); /* CHECKs; slow, for tests */
 void engine_stats_read(const struct engine *engine, struct engine_stats *out);

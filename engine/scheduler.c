@@ -1,18 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/scheduler.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/beam.h"
 #include "engine/kv/kv_cache.h"
+#include "engine/step_cost.h"
+
+enum {
+    MOST_OVERTAKEN = 1024, /* by later arrivals, whatever their priority: nothing starves */
+    LEAST_PROMPT_ROWS = 8, /* of the first prompt of a step, whatever they take: it goes on */
+    LEAST_PROMPT_SHARE = 4 /* of the target: so much of it is left to prompts beside slow decodes */
+};
 
 struct scheduler {
     struct scheduler_options options;
     struct sequence **running; /* [max_sequences] in order of admission */
     int32_t running_count;
     int32_t seats; /* of max_sequences: one for a sequence, one for each beam that a group may have */
-    struct sequence **waiting; /* [max_waiting + max_sequences] by rank; preempted ones come back */
+    struct sequence **waiting; /* [max_waiting + max_sequences] in order; preempted ones come back */
     int32_t waiting_count;
     /* the step being built */
     struct batch batch;
@@ -20,6 +28,9 @@ struct scheduler {
     struct batch_sequence *batch_sequences; /* [max_sequences] */
     struct sequence **batched;              /* [max_sequences] */
     int32_t *logit_rows;                    /* [max_logit_rows] */
+    struct step_work work;                  /* what the step has to do */
+    double prompt_seconds;                  /* that prompts may still take in it */
+    struct step_cost cost;
 };
 
 enum status scheduler_open(struct scheduler **out, const struct scheduler_options *options, struct error *err)
@@ -77,11 +88,25 @@ void scheduler_close(struct scheduler *s)
 
 /* ---- queues ---- */
 
+static bool goes_before(const struct sequence *a, const struct sequence *b)
+{
+    if (a->priority != b->priority)
+        return a->priority < b->priority;
+    return a->deadline != b->deadline ? a->deadline < b->deadline : a->arrival < b->arrival;
+}
+
+static bool may_overtake(const struct sequence *a, const struct sequence *b)
+{
+    return goes_before(a, b) && (a->arrival < b->arrival || b->overtaken < MOST_OVERTAKEN);
+}
+
 static void insert_waiting(struct scheduler *s, struct sequence *sequence)
 {
     int32_t at = s->waiting_count++;
-    for (; at > 0 && s->waiting[at - 1]->rank > sequence->rank; at--)
+    for (; at > 0 && may_overtake(sequence, s->waiting[at - 1]); at--) {
         s->waiting[at] = s->waiting[at - 1];
+        s->waiting[at]->overtaken += sequence->arrival > s->waiting[at]->arrival;
+    }
     s->waiting[at] = sequence;
 }
 
@@ -325,9 +350,26 @@ static bool wants_logits(const struct sequence *sequence, uint32_t position)
            position + 1 < sequence->prompt_tokens;
 }
 
+static bool is_decoding(const struct sequence *sequence)
+{
+    return sequence->token_count - sequence->computed == 1;
+}
+
+static void count_work(struct scheduler *s, const struct sequence *sequence, uint32_t rows)
+{
+    if (is_decoding(sequence)) {
+        step_work_add_decode(&s->work, sequence->computed);
+        return;
+    }
+    const double before = step_cost_seconds(&s->cost, &s->work);
+    step_work_add_prefill(&s->work, sequence->computed, rows);
+    s->prompt_seconds -= step_cost_seconds(&s->cost, &s->work) - before;
+}
+
 static void add_rows(struct scheduler *s, struct sequence *sequence, uint32_t rows)
 {
     struct batch *batch = &s->batch;
+    count_work(s, sequence, rows);
     grow_table(s, sequence, sequence->computed + rows);
     s->batch_sequences[batch->sequence_count] =
         (struct batch_sequence){.first_row = batch->row_count,
@@ -347,6 +389,27 @@ static void add_rows(struct scheduler *s, struct sequence *sequence, uint32_t ro
     sequence->scheduled = rows;
 }
 
+/* Only a step that holds up decodes is bounded in time. */
+static void start_prompts(struct scheduler *s)
+{
+    const double target = (double)s->options.step_target_ns * 1e-9;
+    const double left = target - step_cost_seconds(&s->cost, &s->work);
+    s->prompt_seconds = left > target / LEAST_PROMPT_SHARE ? left : target / LEAST_PROMPT_SHARE;
+    if (s->options.step_target_ns == 0 || s->work.amount[STEP_DECODE_ROWS] == 0)
+        s->prompt_seconds = INFINITY;
+}
+
+/* At most `rows`, as many as the step has time for. */
+static uint32_t rows_in_time(const struct scheduler *s, uint32_t context_tokens, uint32_t rows)
+{
+    if (isinf(s->prompt_seconds))
+        return rows;
+    uint32_t in_time = step_cost_rows(&s->cost, &s->work, context_tokens, s->prompt_seconds, rows);
+    uint32_t least = s->work.amount[STEP_PREFILL_ROWS] > 0 ? 0 : LEAST_PROMPT_ROWS;
+    least = least < rows ? least : rows;
+    return in_time > least ? in_time : least;
+}
+
 /* Rows of a prompt that this step can take. */
 static uint32_t chunk_of(const struct scheduler *s, const struct sequence *sequence)
 {
@@ -356,6 +419,7 @@ static uint32_t chunk_of(const struct scheduler *s, const struct sequence *seque
         rows = (uint32_t)s->options.max_chunk_tokens;
     if (rows > budget)
         rows = budget;
+    rows = rows_in_time(s, sequence->computed, rows);
     if (sequence->wants_prompt_logprobs) {
         /* Every sequence that may still join the step keeps one row of logits to itself. */
         int32_t others = s->options.max_sequences - s->batch.sequence_count - 1;
@@ -371,8 +435,9 @@ static uint32_t chunk_of(const struct scheduler *s, const struct sequence *seque
 static void schedule_running(struct scheduler *s)
 {
     for (int32_t i = 0; i < s->running_count; i++)
-        if (s->running[i]->token_count - s->running[i]->computed == 1)
+        if (is_decoding(s->running[i]))
             add_rows(s, s->running[i], 1);
+    start_prompts(s);
     for (int32_t i = 0; i < s->running_count; i++) {
         struct sequence *sequence = s->running[i];
         if (sequence->scheduled > 0)
@@ -383,14 +448,15 @@ static void schedule_running(struct scheduler *s)
     }
 }
 
-/* In order of rank. One that does not fit stops the rest, so that it cannot be starved by smaller ones; one
+/* In their order. One that does not fit stops the rest, so that it cannot be starved by smaller ones; one
  * that waits for a neighbour's prefix is passed over. */
 static void schedule_waiting(struct scheduler *s)
 {
     for (int32_t i = 0; i < s->waiting_count;) {
         struct sequence *sequence = s->waiting[i];
         if (s->seats + seats_of(sequence) > s->options.max_sequences ||
-            s->batch.row_count >= s->options.max_batch_tokens)
+            s->batch.row_count >= s->options.max_batch_tokens ||
+            rows_in_time(s, sequence->token_count, 1) == 0)
             return;
         int32_t matched = match_prefix(s, sequence);
         if (computed_elsewhere(s, sequence, matched)) {
@@ -409,11 +475,18 @@ static void schedule_waiting(struct scheduler *s)
 const struct batch *scheduler_next(struct scheduler *s)
 {
     s->batch.row_count = s->batch.sequence_count = s->batch.logit_count = 0;
+    s->work = (struct step_work){0};
     for (int32_t i = 0; i < s->running_count; i++)
         s->running[i]->scheduled = 0;
     schedule_running(s);
     schedule_waiting(s);
     return &s->batch;
+}
+
+void scheduler_note_step(struct scheduler *s, int64_t took_ns)
+{
+    if (s->batch.row_count > 0)
+        step_cost_note(&s->cost, &s->work, (double)took_ns * 1e-9);
 }
 
 struct sequence *scheduler_batch_sequence(const struct scheduler *s, int32_t index)
@@ -453,7 +526,7 @@ void scheduler_check_invariants(const struct scheduler *s)
     }
     for (int32_t i = 0; i < s->waiting_count; i++) {
         CHECK(!s->waiting[i]->running && s->waiting[i]->block_count == 0);
-        CHECK(i == 0 || s->waiting[i - 1]->rank <= s->waiting[i]->rank);
+        CHECK(s->waiting[i]->overtaken <= MOST_OVERTAKEN);
     }
     int32_t references = 0;
     for (int32_t i = 0; i < block_pool_size(s->options.pool); i++)

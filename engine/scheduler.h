@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Continuous batching: chooses the rows of each step. Running sequences decode first, then prompts are
-// computed in chunks within the token budget, then waiting sequences are admitted in order of rank.
+// computed in chunks within the budgets of rows and of time (engine/step_cost.h), then waiting sequences are
+// admitted in order.
 //
 // Admission is zero-evict: a sequence starts only when the pool can hold everything it may become beside what
 // the running ones may become, so nothing is ever thrown out half done. A waiting sequence whose next block
@@ -19,6 +20,7 @@ struct scheduler_options {
     struct block_pool *pool; /* borrowed */
     struct kv_cache *kv;     /* borrowed: what is in the blocks */
     bool prefix_cache;
+    int64_t step_target_ns; /* what a step with running decodes should take at most; 0: any time */
 };
 
 MUST_CHECK enum status scheduler_open(struct scheduler **out, const struct scheduler_options *options,
@@ -32,6 +34,8 @@ size_t scheduler_room(const struct scheduler *scheduler);
 /* Builds the next step; row_count 0 when there is nothing to do. Sequence i of the batch is
  * scheduler_batch_sequence(i). */
 const struct batch *scheduler_next(struct scheduler *scheduler);
+/* What the step that scheduler_next built last took. */
+void scheduler_note_step(struct scheduler *scheduler, int64_t took_ns);
 struct sequence *scheduler_batch_sequence(const struct scheduler *scheduler, int32_t index);
 /* Ends a sequence, running or waiting: its blocks are released; the caller closes it. */
 void scheduler_remove(struct scheduler *scheduler, struct sequence *sequence);

@@ -43,6 +43,8 @@ enum status sequence_open(struct sequence **out, const struct sequence_options *
     sequence->request_id = request->id;
     sequence->choice = options->choice;
     sequence->sampling = request->sampling;
+    sequence->priority = request->priority;
+    sequence->deadline = request->deadline > 0 ? request->deadline : INT64_MAX;
     sequence->group = options->group;
     sequence->wants_prompt_logprobs =
         options->choice == 0 && request->sampling->prompt_logprobs != SAMPLING_NO_LOGPROBS;

@@ -15,7 +15,8 @@ struct sequence {
     uint64_t request_id;
     uint32_t choice;
     const struct sampling_params *sampling; /* borrowed from the request */
-    int64_t rank;                           /* place in the queue: priority aged by arrival */
+    int64_t priority, deadline, arrival;    /* place in the queue, in this order; lower first */
+    uint32_t overtaken;                     /* times that a later arrival was put before it */
     bool running, cancelled;
     bool wants_prompt_logprobs;
     int32_t *tokens; /* [max_tokens] prompt, then generated */

@@ -142,6 +142,10 @@ static void render_engine(struct page page, const struct metrics *m, const struc
                  "Prompt tokens looked up in the prefix cache.", (double)e->prefix_queries_tokens);
     engine_value(page, "vllm:prefix_cache_hits_total", "counter", "Prompt tokens found in the prefix cache.",
                  (double)e->prefix_hits_tokens);
+    engine_value(page, "millrace_engine_step_seconds_total", "counter", "Time inside engine steps.",
+                 (double)e->step_ns * 1e-9);
+    engine_value(page, "millrace_engine_gap_seconds_total", "counter",
+                 "Time between two steps while there was work.", (double)e->gap_ns * 1e-9);
     head(page, "vllm:request_success_total", "counter", "Requests finished, by reason.");
     const struct {
         const char *reason;

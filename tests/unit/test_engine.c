@@ -97,6 +97,18 @@ static void the_chunks_do_not_show(void **state)
     }
 }
 
+/* Chunks sized by time follow whatever the clock says. */
+static void the_clock_does_not_show(void **state)
+{
+    (void)state;
+    struct engine_options options = engine_fixture_options();
+    options.max_chunk_tokens = 64;
+    options.step_target_ns = 8000000;
+    compare_together(&options, "step target");
+    options.force_preempt_every = 4;
+    compare_together(&options, "step target with preemption");
+}
+
 static void preemption_does_not_show(void **state)
 {
     (void)state;
@@ -117,6 +129,15 @@ static void a_small_pool_does_not_show(void **state)
     compare_together(&options, "small pool with preemption");
 }
 
+/* Some choices may have ended before it. */
+static bool was_cancelled(const struct asked *asked)
+{
+    for (uint32_t choice = 0; choice < asked->sampling.n; choice++)
+        if (asked->said[choice].finish == ENGINE_FINISH_CANCELLED)
+            return true;
+    return false;
+}
+
 /* Requests come and go at random moments; what is not cancelled says what it says alone. */
 static void run_random_day(uint64_t seed)
 {
@@ -125,11 +146,13 @@ static void run_random_day(uint64_t seed)
     options.max_sequences = 1 + (int32_t)(philox_uniform(seed, 0, 1) * 12);
     options.max_chunk_tokens = 1 + (int32_t)(philox_uniform(seed, 0, 2) * 40);
     options.force_preempt_every = (int32_t)(philox_uniform(seed, 0, 3) * 6);
+    options.step_target_ns = seed % 2 ? 5000000 : 0;
     struct engine *engine = engine_fixture_open(&options);
     uint64_t next = 0;
     for (uint32_t turn = 0; next < REQUESTS || !engine_idle(engine); turn++) {
         if (next < REQUESTS && philox_uniform(seed, 1, turn) < 0.4) {
             company[next].request.priority = (int64_t)(philox_uniform(seed, 2, turn) * 5) - 2;
+            company[next].request.deadline = (int64_t)(philox_uniform(seed, 5, turn) * 9);
             asked_submit(&company[next++], engine);
         }
         if (next > 0 && philox_uniform(seed, 3, turn) < 0.05)
@@ -138,7 +161,7 @@ static void run_random_day(uint64_t seed)
         assert_true(turn < 20000);
     }
     for (uint64_t id = 0; id < REQUESTS; id++)
-        if (company[id].said[0].finish != ENGINE_FINISH_CANCELLED)
+        if (!was_cancelled(&company[id]))
             asked_compare(&company[id], &alone[id], "random day");
     engine_close(engine);
 }
@@ -155,7 +178,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_batch_does_not_show),  cmocka_unit_test(the_chunks_do_not_show),
         cmocka_unit_test(preemption_does_not_show), cmocka_unit_test(a_small_pool_does_not_show),
-        cmocka_unit_test(random_days_do_not_show),
+        cmocka_unit_test(the_clock_does_not_show),  cmocka_unit_test(random_days_do_not_show),
     };
     return cmocka_run_group_tests(tests, compute_alone, close_model);
 }

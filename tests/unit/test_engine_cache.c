@@ -105,6 +105,77 @@ static void a_prefix_that_arrives_together_is_computed_once(void **state)
     engine_close(engine);
 }
 
+enum { SHARERS = 16, SHARED_TOKENS = 1024 };
+
+static struct model *open_bundled(void)
+{
+    const struct model_options options = {.model_dir = MILLRACE_SOURCE_DIR "/examples/models/shop-qwen3",
+                                          .kernels = "auto",
+                                          .weight_format = "auto",
+                                          .kv_format = "auto",
+                                          .threads = 2,
+                                          .max_batch_tokens = 512,
+                                          .max_logit_rows = engine_max_logit_rows(SHARERS)};
+    struct model *model;
+    struct error err;
+    if (model_open(&model, &options, &err) != STATUS_OK)
+        fail_msg("%s", err.text);
+    return model;
+}
+
+/* Request i: the shared prefix and i + 1 tokens of its own. Returns the tokens of its own of all requests. */
+static uint64_t submit_sharers(struct engine *engine, struct engine_request *requests,
+                               const struct sampling_params *sampling)
+{
+    static int32_t prompts[SHARERS][SHARED_TOKENS + SHARERS];
+    uint64_t own = 0;
+    for (int32_t i = 0; i < SHARERS; i++) {
+        for (int32_t at = 0; at < SHARED_TOKENS + SHARERS; at++)
+            prompts[i][at] = 10 + at % 3000 + (at < SHARED_TOKENS ? 0 : 17 * i);
+        requests[i] = (struct engine_request){.id = (uint64_t)i,
+                                              .prompt = prompts[i],
+                                              .prompt_tokens = (size_t)(SHARED_TOKENS + i + 1),
+                                              .sampling = sampling};
+        struct error err;
+        assert_int_equal(engine_submit(engine, &requests[i], &err), STATUS_OK);
+        own += (uint64_t)i + 1;
+    }
+    return own;
+}
+
+/* Sixteen requests with one prefix of 1,024 tokens, at once: it is computed once, and usage says so. */
+static void sixteen_requests_compute_their_prefix_once(void **state)
+{
+    (void)state;
+    struct engine_options options = engine_fixture_options();
+    options.model = open_bundled();
+    options.kv_blocks = 1200;
+    options.max_sequences = SHARERS;
+    options.max_batch_tokens = 512;
+    options.max_chunk_tokens = 256;
+    struct engine *engine = engine_fixture_open(&options);
+    struct sampling_params sampling = sampling_defaults();
+    sampling.max_tokens = 4;
+    sampling.ignore_eos = true;
+    struct engine_request requests[SHARERS];
+    uint64_t own = submit_sharers(engine, requests, &sampling), cached = 0, finished = 0;
+    while (!engine_idle(engine)) {
+        const struct engine_event *events;
+        size_t count;
+        assert_int_equal(engine_step(engine, &events, &count, NULL), STATUS_OK);
+        for (size_t i = 0; i < count; i++)
+            if (events[i].type == ENGINE_EVENT_FINISHED) {
+                cached += events[i].cached_tokens;
+                finished++;
+            }
+    }
+    assert_int_equal(finished, SHARERS);
+    assert_int_equal(stats_of(engine).prompt_tokens, SHARED_TOKENS + own);
+    assert_int_equal(cached, (SHARERS - 1) * SHARED_TOKENS);
+    engine_close(engine);
+    model_close(options.model);
+}
+
 static void choices_share_the_prompt(void **state)
 {
     (void)state;
@@ -240,6 +311,7 @@ int main(void)
         cmocka_unit_test(salts_do_not_share),
         cmocka_unit_test(prompt_logprobs_come_in_spite_of_the_cache),
         cmocka_unit_test(a_prefix_that_arrives_together_is_computed_once),
+        cmocka_unit_test(sixteen_requests_compute_their_prefix_once),
         cmocka_unit_test(choices_share_the_prompt),
         cmocka_unit_test(a_carried_block_is_as_good_as_a_computed_one),
         cmocka_unit_test(a_block_does_not_take_what_is_promised),

@@ -254,7 +254,7 @@ static void lower_priority_first_then_arrival(void **state)
     engine_close(single);
 }
 
-/* One level of priority is worth 1,024 arrivals: after that many, what waits is overtaken no more. */
+/* After 1,024 later arrivals of better priority, what waits is overtaken no more. */
 static void nothing_waits_for_ever(void **state)
 {
     (void)state;

@@ -35,6 +35,7 @@ struct live_request { /* a prompt in the engine or held by the bridge; its index
 struct stats_cell { /* struct engine_stats, readable from any thread */
     _Atomic int32_t running, waiting, blocks_total, blocks_used, blocks_cached;
     _Atomic uint64_t steps, prompt_tokens, generated_tokens, cached_tokens, preemptions, queries, hits;
+    _Atomic uint64_t step_ns, gap_ns;
 };
 
 struct engine_loop {
@@ -48,6 +49,7 @@ struct engine_loop {
     struct engine_report *report; /* being built */
     size_t item_capacity, logprob_count, logprob_capacity;
     uint64_t prompt_tokens_before;
+    int64_t busy_since_ns; /* end of the last step, when it left work; 0: the engine was idle */
     struct stats_cell stats;
 };
 
@@ -163,6 +165,7 @@ static struct engine_request describe(const struct engine_loop *loop, const stru
                                    .prompt_tokens = prompt->count,
                                    .sampling = &job->sampling,
                                    .priority = job->priority,
+                                   .deadline = job->deadline_ms,
                                    .salt = job->salt,
                                    .salt_bytes = job->salt_bytes};
 }
@@ -409,21 +412,34 @@ static void publish_map(struct engine_loop *loop)
     bytes_release(&text);
 }
 
+/* The engine's clock: how long a step took, and the time that it stood still with work left. */
+static int64_t timed_step(struct engine_loop *loop, const struct engine_event **events, size_t *count)
+{
+    struct error err;
+    int64_t begin_ns = monotime_ns();
+    if (loop->busy_since_ns > 0)
+        loop->stats.gap_ns += (uint64_t)(begin_ns - loop->busy_since_ns);
+    CHECK(engine_step(loop->options.engine, events, count, &err) == STATUS_OK);
+    int64_t end_ns = monotime_ns();
+    engine_note_step(loop->options.engine, end_ns - begin_ns);
+    loop->stats.step_ns += (uint64_t)(end_ns - begin_ns);
+    loop->busy_since_ns = engine_idle(loop->options.engine) ? 0 : end_ns;
+    trace_span(TRACE_ENGINE, "step", begin_ns, "events", (int64_t)*count);
+    return end_ns - begin_ns;
+}
+
 static void step(struct engine_loop *loop)
 {
     const struct engine_event *events;
     size_t count;
-    struct error err;
     struct engine_stats stats;
-    int64_t begin_ns = monotime_ns();
-    CHECK(engine_step(loop->options.engine, &events, &count, &err) == STATUS_OK);
+    int64_t took_ns = timed_step(loop, &events, &count);
     engine_stats_read(loop->options.engine, &stats);
     if (loop->options.bridge) {
         kv_bridge_note_prefill(loop->options.bridge, stats.prompt_tokens - loop->prompt_tokens_before,
-                               monotime_ns() - begin_ns);
+                               took_ns);
         kv_bridge_spill(loop->options.bridge, events, count);
     }
-    trace_span(TRACE_ENGINE, "step", begin_ns, "events", (int64_t)count);
     loop->prompt_tokens_before = stats.prompt_tokens;
     for (size_t i = 0; i < count; i++)
         take_event(loop, &events[i]);
@@ -493,5 +509,7 @@ void engine_loop_stats(struct engine_loop *loop, struct engine_stats *out)
                                  .cached_tokens = cell->cached_tokens,
                                  .preemptions = cell->preemptions,
                                  .prefix_queries_tokens = cell->queries,
-                                 .prefix_hits_tokens = cell->hits};
+                                 .prefix_hits_tokens = cell->hits,
+                                 .step_ns = cell->step_ns,
+                                 .gap_ns = cell->gap_ns};
 }
