@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 1024, LINE_BYTES = 512 };
+enum { PATH_BYTES = 1024, LINE_BYTES = 512, DEFAULT_MAPS = 65530 };
 
 /* Called with each directory from the group's own up to the mount. */
 typedef void (*visit_fn)(const char *directory, bool v2, void *context);
@@ -136,4 +136,11 @@ uint64_t config_memory_limit_bytes(void)
     uint64_t physical = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGE_SIZE);
     uint64_t limit = config_limits_cgroup_memory_bytes("");
     return limit && limit < physical ? limit : physical;
+}
+
+int32_t config_map_limit(void)
+{
+    char line[LINE_BYTES];
+    const long limit = read_line("/proc/sys/vm", "max_map_count", line) ? strtol(line, NULL, 10) : 0;
+    return limit > 0 && limit < INT32_MAX ? (int32_t)limit : DEFAULT_MAPS;
 }

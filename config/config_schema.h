@@ -30,6 +30,8 @@
       "longest step beside running decodes: shorter chunks; 0: by rows")                     \
     X(engine, max_waiting, INT, 1024, 1, 1000000, "requests waiting in the engine")          \
     X(engine, max_context_tokens, INT, 0, 0, 16777216, "longest sequence; 0: the model's")   \
+    X(engine, kv_backend, ENUM, "block_table", "block_table|contiguous", 0,                  \
+      "contiguous: a sequence's blocks are mapped one after another")                        \
     X(engine, prefix_cache, BOOL, true, 0, 0, "reuse KV blocks of equal prefixes")           \
     X(engine, require_fingerprint, STRING, "", 0, 0, "refuse to start with another system fingerprint")
 

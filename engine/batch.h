@@ -11,6 +11,7 @@ struct batch_sequence {
     int32_t rows;               /* new tokens in this step */
     int32_t context_tokens;     /* tokens already in the KV cache; row i has position context_tokens + i */
     const int32_t *block_table; /* physical block ids covering context_tokens + rows */
+    const uint8_t *window;      /* the same blocks one after another, to read from; NULL: by the table */
 };
 
 struct batch {

@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // DESIGN: the scheduler owns the queues and builds the step, the model computes it, this file samples and
 // says what happened. All memory of a step (events, logits, log-probabilities) is allocated at open.
-#include "engine/engine.h"
+#include "engine/engine_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/bytes.h"
 #include "engine/beam.h"
 #include "engine/constrain/constraint.h"
 #include "engine/kv/kv_cache.h"
+#include "engine/kv/kv_windows.h"
 #include "engine/model/model.h"
 #include "engine/sampler.h"
-#include "engine/scheduler.h"
 
 enum {
     MAX_WANTED_LOGPROBS = 128,
@@ -20,26 +19,6 @@ enum {
     BEAM_EVENTS = 1024 /* of searches that are over, in one step */
 };
 #define LOGPROBS_PER_ROW ((size_t)SAMPLING_MAX_LOGPROBS + MAX_WANTED_LOGPROBS)
-
-struct engine {
-    struct engine_options options;
-    const struct hparams *hparams;
-    int32_t max_context_tokens, max_logit_rows;
-    struct block_pool *pool;
-    struct kv_cache *kv;
-    struct scheduler *scheduler;
-    struct sampler *sampler;
-    float *logits; /* [max_logit_rows][vocab] */
-    int64_t arrivals;
-    struct beam_group *searches; /* that run or are not reported yet, oldest first */
-    struct sequence *ended; /* finished in the last step, closed in the next: events point to their tokens */
-    struct engine_event *events; /* [event_capacity]; [0, reported) were handed out by the last step */
-    size_t event_count, event_capacity, reported;
-    struct engine_logprob *logprobs; /* [max_logit_rows][LOGPROBS_PER_ROW] */
-    size_t logprob_count;
-    struct bytes scratch_text; /* what stop detokenizers release; not used */
-    struct engine_stats stats;
-};
 
 /* ---- events ---- */
 
@@ -108,6 +87,29 @@ static enum status open_buffers(struct engine *engine, struct error *err)
     return STATUS_OK;
 }
 
+static enum status open_windows(struct engine *engine, struct error *err)
+{
+    const struct engine_options *o = &engine->options;
+    const int32_t longest = (engine->max_context_tokens + o->block_tokens - 1) / o->block_tokens;
+    const struct kv_windows_options windows = {.kv = engine->kv,
+                                               .windows = o->max_sequences,
+                                               .max_blocks = longest < o->kv_blocks ? longest : o->kv_blocks,
+                                               .max_mappings = o->max_mappings};
+    return kv_windows_open(&engine->windows, &windows, err);
+}
+
+static enum status open_kv(struct engine *engine, struct error *err)
+{
+    const struct engine_options *o = &engine->options;
+    const int32_t layers = engine->hparams->layers;
+    const size_t layer_bytes = model_block_bytes(o->model, o->block_tokens) / (size_t)layers;
+    if (!o->contiguous_kv)
+        return kv_cache_open(&engine->kv, o->kv_blocks, layers, o->block_tokens, layer_bytes, err);
+    enum status status =
+        kv_cache_open_file(&engine->kv, o->kv_blocks, layers, o->block_tokens, layer_bytes, err);
+    return status == STATUS_OK ? open_windows(engine, err) : status;
+}
+
 static enum status open_parts(struct engine *engine, struct error *err)
 {
     const struct engine_options *o = &engine->options;
@@ -115,9 +117,7 @@ static enum status open_parts(struct engine *engine, struct error *err)
     if (status == STATUS_OK)
         status = block_pool_open(&engine->pool, o->kv_blocks, err);
     if (status == STATUS_OK)
-        status = kv_cache_open(&engine->kv, o->kv_blocks, engine->hparams->layers, o->block_tokens,
-                               model_block_bytes(o->model, o->block_tokens) / (size_t)engine->hparams->layers,
-                               err);
+        status = open_kv(engine, err);
     if (status == STATUS_OK)
         status = sampler_open(&engine->sampler, engine->hparams->vocab, err);
     if (status != STATUS_OK)
@@ -131,6 +131,7 @@ static enum status open_parts(struct engine *engine, struct error *err)
                                           .block_tokens = o->block_tokens,
                                           .pool = engine->pool,
                                           .kv = engine->kv,
+                                          .windows = engine->windows,
                                           .prefix_cache = o->prefix_cache,
                                           .step_target_ns = o->step_target_ns};
     return scheduler_open(&engine->scheduler, &scheduler, err);
@@ -188,6 +189,7 @@ void engine_close(struct engine *engine)
         beam_group_close(group);
     }
     sampler_close(engine->sampler);
+    kv_windows_close(engine->windows);
     kv_cache_close(engine->kv);
     block_pool_close(engine->pool);
     bytes_release(&engine->scratch_text);
@@ -642,91 +644,6 @@ bool engine_idle(const struct engine *engine)
     return scheduler_sequence(engine->scheduler, 0) == NULL && !engine->searches;
 }
 
-/* ---- blocks for the KV tier ---- */
-
-size_t engine_block_keys(const struct engine *engine, const struct engine_request *request,
-                         struct block_key *keys, size_t max_keys)
-{
-    size_t block_tokens = (size_t)engine->options.block_tokens;
-    size_t count = 0;
-    size_t most =
-        request->prompt_tokens > 0 ? request->prompt_tokens - 1 : 0; /* tokens that need not be computed */
-    if (request->sampling->prompt_logprobs != SAMPLING_NO_LOGPROBS) {
-        size_t from = request->sampling->prompt_logprobs_from;
-        most = from > 1 && from - 1 < most ? from - 1 : 0;
-    }
-    if (!engine->options.prefix_cache)
-        return 0;
-    struct block_key parent =
-        block_key_root(model_fingerprint(engine->options.model), request->salt, request->salt_bytes);
-    for (; count < max_keys && (count + 1) * block_tokens <= most; count++)
-        keys[count] = parent = block_key_next(&parent, request->prompt + count * block_tokens, block_tokens);
-    return count;
-}
-
-bool engine_block_has(const struct engine *engine, const struct block_key *key)
-{
-    return block_pool_find(engine->pool, key) != BLOCK_NONE;
-}
-
-size_t engine_block_bytes(const struct engine *engine)
-{
-    return engine->kv->block_bytes;
-}
-
-enum status engine_block_read(struct engine *engine, const struct block_key *key, void *out)
-{
-    int32_t block = block_pool_find(engine->pool, key);
-    if (block == BLOCK_NONE)
-        return STATUS_NOT_FOUND;
-    memcpy(out, kv_cache_block(engine->kv, block), engine->kv->block_bytes);
-    return STATUS_OK;
-}
-
-static char letter_of(const struct block_pool *pool, int32_t first, int32_t end)
-{
-    bool cached = false;
-    for (int32_t block = first; block < end; block++) {
-        if (block_pool_references(pool, block) > 0)
-            return 'u';
-        cached = cached || block_pool_is_cached(pool, block);
-    }
-    return cached ? 'c' : 'f';
-}
-
-size_t engine_block_map(const struct engine *engine, char *out, size_t most)
-{
-    int32_t size = block_pool_size(engine->pool);
-    int32_t each = (size + (int32_t)most - 1) / (int32_t)most;
-    size_t count = 0;
-    for (int32_t first = 0; first < size; first += each)
-        out[count++] = letter_of(engine->pool, first, first + each < size ? first + each : size);
-    return count;
-}
-
-size_t engine_blocks_spare(const struct engine *engine)
-{
-    return (size_t)(block_pool_available(engine->pool) - scheduler_promised(engine->scheduler));
-}
-
-enum status engine_block_write(struct engine *engine, const struct block_key *key,
-                               const struct block_key *parent, const void *payload)
-{
-    (void)parent; /* part of the key already; named for the seam's other side */
-    int32_t block = block_pool_find(engine->pool, key);
-    if (block != BLOCK_NONE) {
-        block_pool_reference(engine->pool, block); /* it counts as used now */
-    } else {
-        if (engine_blocks_spare(engine) == 0)
-            return STATUS_FULL;
-        block = block_pool_take(engine->pool);
-        memcpy(kv_cache_block(engine->kv, block), payload, engine->kv->block_bytes);
-        CHECK(block_pool_set_key(engine->pool, block, key));
-    }
-    block_pool_release(engine->pool, block);
-    return STATUS_OK;
-}
-
 const uint8_t *engine_fingerprint(const struct engine *engine)
 {
     return model_fingerprint(engine->options.model);
@@ -737,6 +654,7 @@ void engine_stats_read(const struct engine *engine, struct engine_stats *out)
     *out = engine->stats;
     out->running = scheduler_running(engine->scheduler);
     out->waiting = scheduler_waiting(engine->scheduler);
+    out->window_rows = scheduler_window_rows(engine->scheduler);
     out->blocks_total = block_pool_size(engine->pool);
     out->blocks_used = out->blocks_total - block_pool_available(engine->pool);
     out->blocks_cached = block_pool_cached(engine->pool);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The engine: tokens in, tokens out. No sockets, no queues, no threads besides its kernel team, no clock
-// of its own: everything happens inside engine_step() on the caller's (engine) thread, so that a whole
-// worker can run in a simulator. One step: schedule -> forward -> sample -> events.
+// The engine: tokens in, tokens out. No sockets, no queues, no threads besides its kernel team and the mapper
+// of contiguous KV, no clock of its own: everything happens inside engine_step() on the caller's (engine)
+// thread, so that a whole worker can run in a simulator. One step: schedule -> forward -> sample -> events.
 //
 // Promise (docs/ARCHITECTURE.md, "Reproducibility"): the logits of a position are a function of the token
 // prefix alone, and a sampled token a function of those logits, the seed, the choice and the position.
@@ -32,6 +32,8 @@ struct engine_options {
     int32_t max_context_tokens;        /* 0: the model's */
     bool prefix_cache;
     int64_t step_target_ns;      /* prompts are cut so that steps beside decodes take no longer; 0: by rows */
+    bool contiguous_kv;          /* windows for sequences (engine/kv/kv_windows.h) beside block tables */
+    int32_t max_mappings;        /* with contiguous_kv: blocks mapped at once in all windows */
     int32_t force_preempt_every; /* tests: preempt the youngest every N steps; 0: never */
 };
 
@@ -144,6 +146,7 @@ struct engine_stats {
     int32_t running, waiting, blocks_total, blocks_used, blocks_cached;
     uint64_t steps, prompt_tokens, generated_tokens, cached_tokens, preemptions;
     uint64_t prefix_queries_tokens, prefix_hits_tokens;
+    uint64_t window_rows;     /* rows computed through windows of contiguous KV */
     uint64_t step_ns, gap_ns; /* in steps, and between two while there was work; counted by who has a clock */
 };
 void engine_check_invariants(const struct engine *engine); /* CHECKs; slow, for tests */

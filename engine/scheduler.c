@@ -7,6 +7,7 @@
 
 #include "engine/beam.h"
 #include "engine/kv/kv_cache.h"
+#include "engine/kv/kv_windows.h"
 #include "engine/step_cost.h"
 
 enum {
@@ -31,6 +32,7 @@ struct scheduler {
     struct step_work work;                  /* what the step has to do */
     double prompt_seconds;                  /* that prompts may still take in it */
     struct step_cost cost;
+    uint64_t window_rows;
 };
 
 enum status scheduler_open(struct scheduler **out, const struct scheduler_options *options, struct error *err)
@@ -158,6 +160,9 @@ static void release_blocks(struct scheduler *s, struct sequence *sequence)
     }
     sequence->computed = 0;
     sequence->stored = 0;
+    if (sequence->window)
+        kv_windows_give(s->options.windows, sequence->window);
+    sequence->window = NULL;
 }
 
 void scheduler_remove(struct scheduler *s, struct sequence *sequence)
@@ -337,6 +342,8 @@ static void admit(struct scheduler *s, struct sequence *sequence, int32_t matche
     s->seats += seats_of(sequence);
     if (sequence->group)
         sequence->group->blocks_held = sequence->block_count;
+    else if (s->options.windows)
+        sequence->window = kv_windows_take(s->options.windows);
 }
 
 /* ---- building the step ---- */
@@ -366,6 +373,23 @@ static void count_work(struct scheduler *s, const struct sequence *sequence, uin
     s->prompt_seconds -= step_cost_seconds(&s->cost, &s->work) - before;
 }
 
+/* Where the sequence's blocks follow one another, once `rows` more are computed; NULL: not mapped yet. Blocks
+ * are taken a step ahead, so that the mapper has that long. */
+static const uint8_t *window_of(struct scheduler *s, struct sequence *sequence, uint32_t rows)
+{
+    if (!sequence->window)
+        return NULL;
+    const uint32_t block_tokens = (uint32_t)s->options.block_tokens;
+    const uint32_t used = sequence->computed + rows;
+    uint32_t ahead = used + (is_decoding(sequence) ? block_tokens : (uint32_t)s->options.max_chunk_tokens);
+    grow_table(s, sequence, ahead < sequence->max_tokens ? ahead : sequence->max_tokens);
+    const uint8_t *window =
+        kv_windows_follow(s->options.windows, sequence->window, sequence->table, sequence->block_count,
+                          (int32_t)((used + block_tokens - 1) / block_tokens));
+    s->window_rows += window ? rows : 0;
+    return window;
+}
+
 static void add_rows(struct scheduler *s, struct sequence *sequence, uint32_t rows)
 {
     struct batch *batch = &s->batch;
@@ -375,7 +399,8 @@ static void add_rows(struct scheduler *s, struct sequence *sequence, uint32_t ro
         (struct batch_sequence){.first_row = batch->row_count,
                                 .rows = (int32_t)rows,
                                 .context_tokens = (int32_t)sequence->computed,
-                                .block_table = sequence->table};
+                                .block_table = sequence->table,
+                                .window = window_of(s, sequence, rows)};
     s->batched[batch->sequence_count++] = sequence;
     for (uint32_t i = 0; i < rows; i++) {
         uint32_t position = sequence->computed + i;
@@ -511,6 +536,11 @@ int32_t scheduler_running(const struct scheduler *s)
 int32_t scheduler_waiting(const struct scheduler *s)
 {
     return s->waiting_count;
+}
+
+uint64_t scheduler_window_rows(const struct scheduler *s)
+{
+    return s->window_rows;
 }
 
 void scheduler_check_invariants(const struct scheduler *s)

@@ -17,8 +17,9 @@ struct scheduler;
 
 struct scheduler_options {
     int32_t max_sequences, max_batch_tokens, max_chunk_tokens, max_waiting, max_logit_rows, block_tokens;
-    struct block_pool *pool; /* borrowed */
-    struct kv_cache *kv;     /* borrowed: what is in the blocks */
+    struct block_pool *pool;    /* borrowed */
+    struct kv_cache *kv;        /* borrowed: what is in the blocks */
+    struct kv_windows *windows; /* borrowed; NULL: block tables alone */
     bool prefix_cache;
     int64_t step_target_ns; /* what a step with running decodes should take at most; 0: any time */
 };
@@ -52,6 +53,7 @@ bool scheduler_preempt_youngest(struct scheduler *scheduler);
 struct sequence *scheduler_sequence(const struct scheduler *scheduler, size_t index);
 int32_t scheduler_running(const struct scheduler *scheduler);
 int32_t scheduler_waiting(const struct scheduler *scheduler);
+uint64_t scheduler_window_rows(const struct scheduler *scheduler); /* rows put into steps with a window */
 int32_t
 scheduler_promised(const struct scheduler *scheduler); /* blocks that running sequences may still take */
 void scheduler_check_invariants(const struct scheduler *scheduler);

@@ -29,7 +29,8 @@ struct sequence {
     uint32_t next_prompt_logprob; /* prompt position to report next */
     int32_t *table;               /* [max_blocks] physical blocks */
     int32_t block_count, max_blocks;
-    struct block_key *keys; /* [max_blocks] of full blocks; empty without a prefix cache */
+    struct kv_window *window; /* its blocks in order (engine/kv/kv_windows.h), while it runs; NULL: none */
+    struct block_key *keys;   /* [max_blocks] of full blocks; empty without a prefix cache */
     struct block_key root;
     int32_t key_count;               /* keys computed */
     int32_t stored;                  /* leading blocks already offered to the prefix cache */

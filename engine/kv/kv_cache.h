@@ -15,12 +15,17 @@ struct kv_cache {
     int32_t blocks;
     int32_t layers;
     int32_t block_tokens;
-    size_t layer_bytes; /* one layer of one block */
-    size_t block_bytes; /* layers * layer_bytes */
+    size_t layer_bytes;         /* one layer of one block */
+    size_t block_bytes;         /* layers * layer_bytes */
+    int fd;                     /* memory file that holds the pool, or -1 */
+    const int32_t *consecutive; /* with windows (kv_windows.h): the block table that each of them has */
 };
 
 MUST_CHECK enum status kv_cache_open(struct kv_cache **out, int32_t blocks, int32_t layers,
                                      int32_t block_tokens, size_t layer_bytes, struct error *err);
+/* The same in a memory file, so that blocks can be mapped again; on ordinary pages. */
+MUST_CHECK enum status kv_cache_open_file(struct kv_cache **out, int32_t blocks, int32_t layers,
+                                          int32_t block_tokens, size_t layer_bytes, struct error *err);
 void kv_cache_close(struct kv_cache *kv);
 static inline uint8_t *kv_cache_block(const struct kv_cache *kv, int32_t block)
 {

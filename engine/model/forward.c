@@ -255,8 +255,9 @@ static void attend(const struct forward *f, const struct batch_sequence *sequenc
         .out_stride = width,
         .rows = left < FORWARD_ATTENTION_ROWS ? left : FORWARD_ATTENTION_ROWS,
         .first_position = sequence->context_tokens + first,
-        .block_table = sequence->block_table,
-        .layer_base = f->kv->memory + (size_t)layer * f->kv->layer_bytes,
+        .block_table = sequence->window ? f->kv->consecutive : sequence->block_table,
+        .layer_base =
+            (sequence->window ? sequence->window : f->kv->memory) + (size_t)layer * f->kv->layer_bytes,
         .block_stride_bytes = f->kv->block_bytes,
         .block_tokens = f->kv->block_tokens,
         .heads = h->heads,

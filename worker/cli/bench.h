@@ -11,6 +11,7 @@
 int bench_engine(int argc, char **argv);
 int bench_tier(int argc, char **argv);
 int bench_text(int argc, char **argv);
+int bench_steps(int argc, char **argv);
 
 /* Hyperparameters of a well-known shape by name ("qwen3-0.6b"). Statuses: USAGE (the text lists the names),
  * and those of hparams_parse. */
