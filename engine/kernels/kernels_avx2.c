@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The AVX2 kernel set: products of its own, everything else from the portable ops.
+// The AVX2 kernel set: products and attention of its own, row ops from the portable ones.
+#include "engine/kernels/attention_avx2.h"
 #include "engine/kernels/kernels_generic.h"
 #include "engine/kernels/products_avx2.h"
 
@@ -22,8 +23,8 @@ const struct kernels kernels_avx2 = {
     .rope = kernels_generic_rope,
     .swiglu = kernels_generic_swiglu,
     .add = kernels_generic_add,
-    .kv_block_bytes = kernels_generic_kv_block_bytes,
-    .kv_store = kernels_generic_kv_store,
-    .attention_scratch_bytes = kernels_generic_attention_scratch_bytes,
-    .attention = kernels_generic_attention,
+    .kv_block_bytes = avx2_kv_block_bytes,
+    .kv_store = avx2_kv_store,
+    .attention_scratch_bytes = avx2_attention_scratch_bytes,
+    .attention = avx2_attention,
 };

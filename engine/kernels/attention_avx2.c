@@ -1,0 +1,464 @@
+// SPDX-License-Identifier: Apache-2.0
+// Paged attention on AVX2 and FMA, in tiles of 64 positions with an online softmax (Milakov and Gimelshein
+// 2018; the blocking of Dao et al., "FlashAttention", 2022). Queries of one kv head (rows x its query heads)
+// go past each tile together, up to six at a time in registers, so that a key or value is read once for all.
+//
+// Invariant: tiles lie at multiples of 64 positions from position 0; a score and an element of the output are
+// one accumulator each, that takes dimensions (positions) in ascending order; a masked position or tile
+// changes no bit of a query's state. So a query's bytes are the same alone, in a chunk, in any block size.
+#include "engine/kernels/attention_avx2.h"
+
+#include <float.h>
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "engine/kernels/cut.h"
+#include "engine/kernels/dtype.h"
+
+enum {
+    LANES = 8,
+    LINE_BYTES = 64, /* of a group: 16 lanes of 4 bytes, two vectors */
+    GROUP_TOKENS = 16,
+    TILE_GROUPS = 4,
+    TILE_TOKENS = GROUP_TOKENS * TILE_GROUPS,
+    TILE_QUERIES = 6,
+    MAX_LINES = 4
+};
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+/* sum += a * b in place. Written as an intrinsic, gcc 12 moves sums from register to register and spills. */
+#define MULTIPLY_ADD(sum, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b))
+/* An empty asm that "changes" a value: addresses are formed from it anew, not kept in registers. */
+#define KEEP_WORD(x) __asm__("" : "+r"(x))
+
+static int32_t padded_dim(int32_t head_dim)
+{
+    return (head_dim + 15) / 16 * 16;
+}
+
+static size_t element_bytes(enum kv_format format)
+{
+    return format == KV_F32 ? sizeof(float) : sizeof(uint16_t);
+}
+
+/* K (or V) of 16 tokens of one head. */
+static size_t half_group_bytes(enum kv_format format, int32_t head_dim)
+{
+    return (size_t)padded_dim(head_dim) * GROUP_TOKENS * element_bytes(format);
+}
+
+size_t avx2_kv_block_bytes(enum kv_format format, int32_t block_tokens, int32_t kv_heads, int32_t head_dim)
+{
+    return 2 * half_group_bytes(format, head_dim) * (size_t)(block_tokens / GROUP_TOKENS) * (size_t)kv_heads;
+}
+
+static void store_f32(float *k_out, float *v_out, int32_t token, int32_t head_dim, const float *k,
+                      const float *v)
+{
+    const int32_t dim = padded_dim(head_dim);
+    for (int32_t d = 0; d < dim; d++) {
+        k_out[d * GROUP_TOKENS + token] = d < head_dim ? k[d] : 0.0f;
+        v_out[token * dim + d] = d < head_dim ? v[d] : 0.0f;
+    }
+}
+
+static void store_bf16(uint16_t *k_out, uint16_t *v_out, int32_t token, int32_t head_dim, const float *k,
+                       const float *v)
+{
+    const int32_t dim = padded_dim(head_dim);
+    for (int32_t d = 0; d < dim; d++) {
+        k_out[(d / 2 * GROUP_TOKENS + token) * 2 + d % 2] = d < head_dim ? dtype_bf16_from_f32(k[d]) : 0;
+        v_out[(token / 2 * dim + d) * 2 + token % 2] = d < head_dim ? dtype_bf16_from_f32(v[d]) : 0;
+    }
+}
+
+void avx2_kv_store(uint8_t *block, enum kv_format format, int32_t slot, int32_t block_tokens,
+                   int32_t kv_heads, int32_t head_dim, const float *k, const float *v)
+{
+    const size_t half = half_group_bytes(format, head_dim);
+    const int32_t token = slot % GROUP_TOKENS;
+    for (int32_t head = 0; head < kv_heads; head++, k += head_dim, v += head_dim) {
+        uint8_t *group =
+            block + (size_t)(head * (block_tokens / GROUP_TOKENS) + slot / GROUP_TOKENS) * 2 * half;
+        if (format == KV_F32)
+            store_f32((float *)group, (float *)(group + half), token, head_dim, k, v);
+        else
+            store_bf16((uint16_t *)group, (uint16_t *)(group + half), token, head_dim, k, v);
+    }
+}
+
+/* State of a query between tiles. Query i of a call is row i / group, head i % group of the kv head. */
+struct query {
+    __m256 sum; /* of exponentials, by lane */
+    float max;
+    int32_t position;
+};
+
+/* One kv head's call, in the caller's scratch. */
+struct heads {
+    const struct attention_args *args;
+    int32_t kv_head, count, group; /* count = rows * group */
+    int32_t dim;                   /* padded */
+    size_t half_bytes;
+    struct query *queries; /* [count] */
+    float *q;              /* [count][dim] multiplied by the scale */
+    float *acc;            /* [count][dim] weighted sum of values */
+};
+
+/* Where 64 positions lie, and those that come after them (or the same again). */
+struct tile {
+    const uint8_t *groups[TILE_GROUPS], *next[TILE_GROUPS];
+    int32_t first; /* position */
+};
+
+size_t avx2_attention_scratch_bytes(int32_t heads, int32_t kv_heads, int32_t head_dim, int32_t max_rows)
+{
+    const size_t per_query = sizeof(struct query) + 2 * (size_t)padded_dim(head_dim) * sizeof(float);
+    return (size_t)(heads / kv_heads) * (size_t)max_rows * per_query;
+}
+
+/* e^x for x <= 0 within 2 ulp, lane by lane: x = n ln 2 + r and a Taylor series of degree 7 in r. Results
+ * under 2^-126 are 0; exp(0) is exactly 1. */
+ALWAYS_INLINE __m256 exp_nonpositive(__m256 x)
+{
+    const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(0x1.715476p+0f)),
+                                     _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.62e4p-1f), x); /* ln 2 in two parts */
+    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.7f7d1cp-20f), r);
+    __m256 p = _mm256_set1_ps(1.0f / 5040.0f);
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 720.0f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 120.0f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 24.0f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 6.0f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.5f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    p = _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
+    return _mm256_andnot_ps(_mm256_cmp_ps(x, _mm256_set1_ps(-87.33f), _CMP_LT_OQ), p);
+}
+
+ALWAYS_INLINE float max_of(__m256 x)
+{
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+
+ALWAYS_INLINE float sum_of(__m256 x)
+{
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+
+/* Lines of 16 lanes that `queries` queries keep accumulators for: enough to hide the latency of a step. */
+ALWAYS_INLINE int lines_of(const int queries)
+{
+    return queries == 1 ? 4 : queries == 2 ? 2 : 1;
+}
+
+/* What a product of rows of x with stored lines goes through, element after element. */
+struct depth {
+    const float *x; /* [queries][x_stride] */
+    size_t x_stride;
+    const uint8_t *lines[MAX_LINES], *next[MAX_LINES]; /* next: will be wanted soon */
+    size_t pair_bytes;                                 /* from elements i, i + 1 to i + 2, i + 3 */
+    size_t second_bytes;                               /* f32: from element i to i + 1 */
+    int32_t elements;
+};
+
+/* Element 0 or 1 of a pair, widened. */
+ALWAYS_INLINE __m256 load_element(enum kv_format format, const int element, const uint8_t *at, size_t second)
+{
+    if (format == KV_F32)
+        return _mm256_load_ps((const float *)(at + (element == 1 ? second : 0)));
+    const __m256i pair = _mm256_load_si256((const __m256i *)at);
+    return _mm256_castsi256_ps(element == 0 ? _mm256_slli_epi32(pair, 16)
+                                            : _mm256_and_si256(pair, _mm256_set1_epi32((int)0xffff0000u)));
+}
+
+/* One element for queries [first, last), which lie at x. */
+ALWAYS_INLINE void step(const int lines, const int first, const int last, __m256 acc[][2 * MAX_LINES],
+                        const __m256 vectors[2 * MAX_LINES], const float *x, size_t stride)
+{
+    UNROLL
+    for (int i = first; i < last; i++) {
+        const __m256 value = _mm256_broadcast_ss(x + (size_t)(i - first) * stride);
+        UNROLL
+        for (int v = 0; v < 2 * lines; v++)
+            MULTIPLY_ADD(acc[i][v], value, vectors[v]);
+    }
+}
+
+ALWAYS_INLINE void take_element(enum kv_format format, const int queries, const int lines, const int element,
+                                __m256 acc[][2 * MAX_LINES], const struct depth *depth, const float *x,
+                                size_t at)
+{
+    const int half = queries < 3 ? queries : 3; /* x86 reaches three rows from one pointer */
+    size_t stride = depth->x_stride;
+    const float *rest = x + 3 * stride;
+    __m256 vectors[2 * MAX_LINES];
+    UNROLL
+    for (int v = 0; v < 2 * lines; v++)
+        vectors[v] =
+            load_element(format, element, depth->lines[v / 2] + at + (size_t)(v % 2) * (LINE_BYTES / 2),
+                         depth->second_bytes);
+    KEEP_WORD(stride);
+    step(lines, 0, half, acc, vectors, x + element, stride);
+    step(lines, half, queries, acc, vectors, rest + element, stride);
+}
+
+/* acc[query][vector] += x[query][e] * line[vector][e], e ascending. */
+ALWAYS_INLINE void accumulate(enum kv_format format, const int queries, const int lines,
+                              __m256 acc[][2 * MAX_LINES], const struct depth *depth)
+{
+    const float *x = depth->x;
+    size_t at = 0;
+    for (int32_t left = depth->elements; left > 1; left -= 2, x += 2, at += depth->pair_bytes) {
+        take_element(format, queries, lines, 0, acc, depth, x, at);
+        take_element(format, queries, lines, 1, acc, depth, x, at);
+        UNROLL
+        for (int l = 0; l < lines; l++) {
+            _mm_prefetch((const char *)depth->next[l] + at, _MM_HINT_T0);
+            if (format == KV_F32)
+                _mm_prefetch((const char *)depth->next[l] + at + depth->second_bytes, _MM_HINT_T0);
+        }
+    }
+    if (depth->elements % 2 != 0) /* the pair's second token may not be stored: leave it out */
+        take_element(format, queries, lines, 0, acc, depth, x, at);
+}
+
+struct scores {
+    _Alignas(LINE_BYTES) float at[TILE_QUERIES][TILE_TOKENS];
+};
+
+/* scores[query][..] = q . k of groups g to g + lines - 1. */
+ALWAYS_INLINE void score(enum kv_format format, const int queries, const int lines, const struct heads *h,
+                         int32_t first_query, const struct tile *tile, int32_t g, struct scores *scores)
+{
+    struct depth depth = {.x = h->q + (size_t)first_query * (size_t)h->dim,
+                          .x_stride = (size_t)h->dim,
+                          .pair_bytes = 2 * GROUP_TOKENS * element_bytes(format),
+                          .second_bytes = LINE_BYTES,
+                          .elements = h->dim};
+    __m256 acc[TILE_QUERIES][2 * MAX_LINES];
+    UNROLL
+    for (int l = 0; l < lines; l++)
+        depth.lines[l] = tile->groups[g + l], depth.next[l] = tile->next[g + l];
+    UNROLL
+    for (int i = 0; i < queries; i++)
+        for (int v = 0; v < 2 * lines; v++)
+            acc[i][v] = _mm256_setzero_ps();
+    accumulate(format, queries, lines, acc, &depth);
+    UNROLL
+    for (int i = 0; i < queries; i++)
+        for (int v = 0; v < 2 * lines; v++)
+            _mm256_store_ps(scores->at[i] + g * GROUP_TOKENS + v * LANES, acc[i][v]);
+}
+
+/* Minus infinity for those of `tokens` positions from `first` on that the query must not look at. */
+static void mask(const struct attention_args *args, int32_t position, float *scores, int32_t first,
+                 int32_t tokens)
+{
+    const int32_t seen = position + 1 - first;
+    const int32_t gone = args->window > 0 ? seen - args->window : 0;
+    for (int32_t i = 0; i < gone && i < tokens; i++)
+        scores[i] = -INFINITY;
+    for (int32_t i = seen > 0 ? seen : 0; i < tokens; i++)
+        scores[i] = -INFINITY;
+}
+
+/* Softmax step of one query: scores of `tokens` positions (whole groups) become weights; returns the factor
+ * that brings earlier sums to the new maximum. */
+static float weigh(struct query *query, float *scores, int32_t tokens)
+{
+    __m256 most = _mm256_set1_ps(query->max), sum = _mm256_setzero_ps();
+    for (int32_t i = 0; i < tokens; i += LANES)
+        most = _mm256_max_ps(most, _mm256_load_ps(scores + i));
+    const float max = max_of(most);
+    const float decay = _mm256_cvtss_f32(exp_nonpositive(_mm256_set1_ps(query->max - max)));
+    for (int32_t i = 0; i < tokens; i += LANES) {
+        const __m256 p = exp_nonpositive(_mm256_sub_ps(_mm256_load_ps(scores + i), _mm256_set1_ps(max)));
+        _mm256_store_ps(scores + i, p);
+        sum = _mm256_add_ps(sum, p);
+    }
+    query->sum = _mm256_fmadd_ps(query->sum, _mm256_set1_ps(decay), sum);
+    query->max = max;
+    return decay;
+}
+
+/* acc[query][d ..] = decay * acc + weights . V of `tokens` positions, for `lines` x 16 dimensions. */
+ALWAYS_INLINE void mix(enum kv_format format, const int queries, const int lines, const struct heads *h,
+                       float *out, const struct tile *tile, int32_t tokens, const struct scores *weights,
+                       const float *decay, int32_t d)
+{
+    const size_t columns = (size_t)h->dim * 4; /* bytes of f32, or of pairs of bf16 */
+    struct depth depth = {
+        .x_stride = TILE_TOKENS, .pair_bytes = columns * (format == KV_F32 ? 2 : 1), .second_bytes = columns};
+    __m256 acc[TILE_QUERIES][2 * MAX_LINES];
+    UNROLL
+    for (int i = 0; i < queries; i++)
+        for (int v = 0; v < 2 * lines; v++)
+            acc[i][v] = _mm256_mul_ps(_mm256_load_ps(out + (size_t)i * (size_t)h->dim + d + v * LANES),
+                                      _mm256_set1_ps(decay[i]));
+    for (int32_t g = 0; g * GROUP_TOKENS < tokens; g++) {
+        const int32_t left = tokens - g * GROUP_TOKENS;
+        depth.elements = left < GROUP_TOKENS ? left : GROUP_TOKENS;
+        depth.x = weights->at[0] + g * GROUP_TOKENS;
+        UNROLL
+        for (int l = 0; l < lines; l++) {
+            const size_t at = h->half_bytes + (size_t)d * 4 + (size_t)l * LINE_BYTES;
+            depth.lines[l] = tile->groups[g] + at, depth.next[l] = tile->next[g] + at;
+        }
+        accumulate(format, queries, lines, acc, &depth);
+    }
+    UNROLL
+    for (int i = 0; i < queries; i++)
+        for (int v = 0; v < 2 * lines; v++)
+            _mm256_store_ps(out + (size_t)i * (size_t)h->dim + d + v * LANES, acc[i][v]);
+}
+
+/* Queries from first_query on, of which the furthest sees `tokens` positions of the tile. */
+ALWAYS_INLINE void attend_queries(enum kv_format format, const int queries, const struct heads *h,
+                                  int32_t first_query, const struct tile *tile, int32_t tokens)
+{
+    const int lines = lines_of(queries);
+    const int32_t groups = (tokens + GROUP_TOKENS - 1) / GROUP_TOKENS;
+    struct scores scores;
+    float decay[TILE_QUERIES];
+    int32_t g = 0, d = 0;
+    for (; g + lines <= groups; g += lines)
+        score(format, queries, lines, h, first_query, tile, g, &scores);
+    for (; g < groups; g++)
+        score(format, queries, 1, h, first_query, tile, g, &scores);
+    for (int i = 0; i < queries; i++) {
+        struct query *query = &h->queries[first_query + i];
+        mask(h->args, query->position, scores.at[i], tile->first, groups * GROUP_TOKENS);
+        decay[i] = weigh(query, scores.at[i], groups * GROUP_TOKENS);
+    }
+    float *out = h->acc + (size_t)first_query * (size_t)h->dim;
+    for (; d + lines * 16 <= h->dim; d += lines * 16)
+        mix(format, queries, lines, h, out, tile, tokens, &scores, decay, d);
+    for (; d < h->dim; d += 16)
+        mix(format, queries, 1, h, out, tile, tokens, &scores, decay, d);
+}
+
+/* One function per format and number of queries, so that accumulators live in registers. */
+#define COUNTS(X, format) X(format, 1) X(format, 2) X(format, 3) X(format, 4) X(format, 5) X(format, 6)
+#define DEFINE_ATTEND(format, queries)                                                  \
+    static void attend_##format##_##queries(const struct heads *h, int32_t first_query, \
+                                            const struct tile *tile, int32_t tokens)    \
+    {                                                                                   \
+        attend_queries(KV_##format, queries, h, first_query, tile, tokens);             \
+    }
+COUNTS(DEFINE_ATTEND, F32)
+COUNTS(DEFINE_ATTEND, BF16)
+
+#define LIST_ATTEND(format, queries) [KV_##format][queries] = attend_##format##_##queries,
+static void (*const attend[2][TILE_QUERIES + 1])(const struct heads *h, int32_t first_query,
+                                                 const struct tile *tile, int32_t tokens) = {
+    COUNTS(LIST_ATTEND, F32) COUNTS(LIST_ATTEND, BF16)};
+
+/* Positions of a tile that queries [first, last) see, counted from its start: 0 when none does. */
+static int32_t tokens_seen(const struct heads *h, int32_t first, int32_t last, int32_t tile_first)
+{
+    int32_t least = h->queries[first].position, most = least;
+    for (int32_t i = first + 1; i < last; i++) {
+        least = h->queries[i].position < least ? h->queries[i].position : least;
+        most = h->queries[i].position > most ? h->queries[i].position : most;
+    }
+    const int32_t window = h->args->window, tokens = most + 1 - tile_first;
+    if (tokens <= 0 || (window > 0 && least - window + 1 >= tile_first + TILE_TOKENS))
+        return 0;
+    return tokens < TILE_TOKENS ? tokens : TILE_TOKENS;
+}
+
+static const uint8_t *group_at(const struct heads *h, int32_t position)
+{
+    const struct attention_args *args = h->args;
+    const int32_t in_block = position % args->block_tokens;
+    const int32_t index = h->kv_head * (args->block_tokens / GROUP_TOKENS) + in_block / GROUP_TOKENS;
+    return args->layer_base +
+           (size_t)args->block_table[position / args->block_tokens] * args->block_stride_bytes +
+           (size_t)index * 2 * h->half_bytes;
+}
+
+/* Groups from position `first` on that begin before `end`. */
+static void find_groups(const struct heads *h, int32_t first, int32_t end, const uint8_t *groups[TILE_GROUPS])
+{
+    for (int32_t g = 0; g < TILE_GROUPS && first + g * GROUP_TOKENS < end; g++)
+        groups[g] = group_at(h, first + g * GROUP_TOKENS);
+}
+
+static void attend_tiles(const struct heads *h, int32_t begin, int32_t end)
+{
+    const struct cut cut = cut_evenly(h->count, TILE_QUERIES);
+    struct tile tile = {0};
+    find_groups(h, begin, end, tile.next);
+    for (tile.first = begin; tile.first < end; tile.first += TILE_TOKENS) {
+        memcpy(tile.groups, tile.next, sizeof tile.groups);
+        find_groups(h, tile.first + TILE_TOKENS, end, tile.next);
+        for (int32_t part = 0; part < cut.parts; part++) {
+            const int32_t first = cut_at(cut, part), last = cut_at(cut, part + 1);
+            const int32_t tokens = tokens_seen(h, first, last, tile.first);
+            if (tokens > 0)
+                attend[h->args->kv_format][last - first](h, first, &tile, tokens);
+        }
+    }
+}
+
+/* Scales the queries of h->kv_head and clears their state. */
+static void start(const struct heads *h)
+{
+    const struct attention_args *args = h->args;
+    for (int32_t i = 0; i < h->count; i++) {
+        const int32_t row = i / h->group, head = h->kv_head * h->group + i % h->group;
+        const float *from =
+            args->q + (size_t)row * (size_t)args->q_stride + (size_t)head * (size_t)args->head_dim;
+        float *q = h->q + (size_t)i * (size_t)h->dim;
+        for (int32_t d = 0; d < h->dim; d++)
+            q[d] = d < args->head_dim ? from[d] * args->scale : 0.0f;
+        h->queries[i] = (struct query){
+            .sum = _mm256_setzero_ps(), .max = -FLT_MAX, .position = args->first_position + row};
+    }
+    memset(h->acc, 0, (size_t)h->count * (size_t)h->dim * sizeof *h->acc);
+}
+
+static void finish(const struct heads *h)
+{
+    const struct attention_args *args = h->args;
+    for (int32_t i = 0; i < h->count; i++) {
+        const int32_t row = i / h->group, head = h->kv_head * h->group + i % h->group;
+        const float *acc = h->acc + (size_t)i * (size_t)h->dim;
+        float *out =
+            args->out + (size_t)row * (size_t)args->out_stride + (size_t)head * (size_t)args->head_dim;
+        const float scale = 1.0f / sum_of(h->queries[i].sum);
+        for (int32_t d = 0; d < args->head_dim; d++)
+            out[d] = acc[d] * scale + 0.0f; /* one zero: a masked position may have changed the sign */
+    }
+}
+
+void avx2_attention(const struct attention_args *args, int32_t kv_head_begin, int32_t kv_head_end,
+                    void *scratch)
+{
+    const int32_t group = args->heads / args->kv_heads, count = group * args->rows;
+    const int32_t oldest = args->window > 0 ? args->first_position - args->window + 1 : 0;
+    const int32_t begin = oldest > 0 ? oldest / TILE_TOKENS * TILE_TOKENS : 0;
+    struct heads h = {.args = args, .count = count, .group = group, .dim = padded_dim(args->head_dim)};
+    h.half_bytes = half_group_bytes(args->kv_format, args->head_dim);
+    h.queries = scratch;
+    h.q = (float *)(h.queries + count);
+    h.acc = h.q + (size_t)count * (size_t)h.dim;
+    for (h.kv_head = kv_head_begin; h.kv_head < kv_head_end; h.kv_head++) {
+        start(&h);
+        attend_tiles(&h, begin, args->first_position + args->rows);
+        finish(&h);
+    }
+}
