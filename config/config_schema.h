@@ -65,16 +65,16 @@
     X(results, flush_ms, INT, 100, 1, 60000,                                                               \
       "longest wait of a finished result before its offset is committed")
 
-#define CONFIG_LIMITS(X)                                                                             \
-    X(limits, default_max_tokens, INT, 512, 1, 1048576, "max_tokens of a chat job that names none")  \
-    X(limits, max_job_bytes, INT, 8388608, 1024, 1073741824, "bytes of one job")                     \
-    X(limits, max_choices, INT, 128, 1, 4096, "n of one job")                                        \
-    X(limits, max_attempts, INT, 3, 1, 100,                                                          \
-      "workers that may end while they run a job before it is answered job_poisoned")                \
-    X(limits, max_inflight_jobs, INT, 512, 1, 1000000, "jobs taken from Kafka and not answered yet") \
-    X(limits, max_inflight_per_tenant, INT, 0, 0, 1000000,                                           \
-      "jobs of one tenant (header millrace-tenant, worker.trust_headers) that run at once; 0: no limit")     \
-    X(limits, max_partition_window, INT, 16384, 16, 1000000,                                         \
+#define CONFIG_LIMITS(X)                                                                                 \
+    X(limits, default_max_tokens, INT, 512, 1, 1048576, "max_tokens of a chat job that names none")      \
+    X(limits, max_job_bytes, INT, 8388608, 1024, 1073741824, "bytes of one job")                         \
+    X(limits, max_choices, INT, 128, 1, 4096, "n of one job")                                            \
+    X(limits, max_attempts, INT, 3, 1, 100,                                                              \
+      "workers that may end while they run a job before it is answered job_poisoned")                    \
+    X(limits, max_inflight_jobs, INT, 512, 1, 1000000, "jobs taken from Kafka and not answered yet")     \
+    X(limits, max_inflight_per_tenant, INT, 0, 0, 1000000,                                               \
+      "jobs of one tenant (header millrace-tenant, worker.trust_headers) that run at once; 0: no limit") \
+    X(limits, max_partition_window, INT, 16384, 16, 1000000,                                             \
       "offsets between the lowest open job of a partition and the newest taken")
 
 #define CONFIG_STREAM(X)                                                                                     \
@@ -102,6 +102,10 @@
     X(kvtier, password, SECRET, "", 0, 0, "password")                                                    \
     X(kvtier, ttl_s, INT, 86400, 60, 31536000, "expiry of a stored block")                               \
     X(kvtier, queue_mb, INT, 64, 1, 65536, "blocks waiting to be written; more are dropped and counted") \
+    X(kvtier, host_mb, INT, 0, 0, 1048576,                                                               \
+      "host memory for blocks that the engine's pool evicts; works without Redis too; 0: none")          \
+    X(kvtier, singleflight, BOOL, true, 0, 0,                                                            \
+      "of workers that miss the same prefix at once one computes it, the others wait for it in Redis")   \
     X(kvtier, salt, SECRET, "", 0, 0, "isolates this worker group's blocks")
 
 #define CONFIG_CATALOGS(X)                   \
@@ -124,14 +128,15 @@
     X(worker, trust_headers, BOOL, false, 0, 0, "believe millrace-tenant headers")            \
     X(worker, log_level, ENUM, "info", "error|warn|info|debug", 0, "least severe lines to log")
 
-#define CONFIG_SECTIONS(S)                                                                            \
-    S(model, CONFIG_MODEL)                                                                            \
-    S(engine, CONFIG_ENGINE)                                                                          \
-    S(kafka, CONFIG_KAFKA)                                                                            \
-    S(results, CONFIG_RESULTS)                                                                        \
-    S(limits, CONFIG_LIMITS)                                                                          \
-    S(stream, CONFIG_STREAM)                                                                          \
-    S(proxy, CONFIG_PROXY) S(kvtier, CONFIG_KVTIER) S(catalogs, CONFIG_CATALOGS) S(http, CONFIG_HTTP) \
+#define CONFIG_SECTIONS(S)                                                     \
+    S(model, CONFIG_MODEL)                                                     \
+    S(engine, CONFIG_ENGINE)                                                   \
+    S(kafka, CONFIG_KAFKA)                                                     \
+    S(results, CONFIG_RESULTS)                                                 \
+    S(limits, CONFIG_LIMITS)                                                   \
+    S(stream, CONFIG_STREAM)                                                   \
+    S(proxy, CONFIG_PROXY)                                                     \
+    S(kvtier, CONFIG_KVTIER) S(catalogs, CONFIG_CATALOGS) S(http, CONFIG_HTTP) \
         S(status_page, CONFIG_STATUS_PAGE) S(worker, CONFIG_WORKER)
 
 #endif

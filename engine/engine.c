@@ -36,9 +36,11 @@ static struct engine_event *add_event(struct engine *engine, enum engine_event_t
 }
 
 /* Blocks may be evicted between steps too (engine_block_write); what does not fit is not reported. */
-static void report_eviction(void *context, const struct block_key *key)
+static void report_eviction(void *context, const struct block_key *key, int32_t block)
 {
     struct engine *engine = context;
+    if (engine->evicted)
+        engine->evicted(engine->evicted_context, key, kv_cache_block(engine->kv, block));
     if (engine->event_count < engine->event_capacity / 2)
         add_event(engine, ENGINE_EVENT_BLOCK_EVICTED, NULL)->key = *key;
 }

@@ -130,6 +130,10 @@ bool engine_block_has(const struct engine *engine, const struct block_key *key);
 size_t engine_block_bytes(const struct engine *engine); /* of one block, all layers */
 /* Statuses: NOT_FOUND. Copies engine_block_bytes() out. */
 enum status engine_block_read(struct engine *engine, const struct block_key *key, void *out);
+/* Is told of every block that leaves the prefix cache, with its engine_block_bytes(), before the memory is
+ * used again: inside engine_step and engine_block_write. It may copy, and may not call the engine. */
+typedef void engine_evicted(void *context, const struct block_key *key, const void *payload);
+void engine_on_evict(struct engine *engine, engine_evicted *evicted, void *context);
 /* The pool as at most `most` letters, several blocks per letter when it is larger: u when one of them is in
  * use, c when one holds a cached prefix, f when all are free. Returns how many letters; for people to look
  * at. */
@@ -140,6 +144,8 @@ size_t engine_blocks_spare(const struct engine *engine);
  * first, so that its leaf is evicted before its root. Statuses: FULL (no block to spare), OK. */
 enum status engine_block_write(struct engine *engine, const struct block_key *key,
                                const struct block_key *parent, const void *payload);
+/* Makes a block of the prefix cache the most recently used one; nothing when it is not there. */
+void engine_block_touch(struct engine *engine, const struct block_key *key);
 const uint8_t *engine_fingerprint(const struct engine *engine); /* [32] SHA-256 */
 
 struct engine_stats {

@@ -45,6 +45,12 @@ enum status engine_block_read(struct engine *engine, const struct block_key *key
     return STATUS_OK;
 }
 
+void engine_on_evict(struct engine *engine, engine_evicted *evicted, void *context)
+{
+    engine->evicted = evicted;
+    engine->evicted_context = context;
+}
+
 static char letter_of(const struct block_pool *pool, int32_t first, int32_t end)
 {
     bool cached = false;
@@ -71,20 +77,28 @@ size_t engine_blocks_spare(const struct engine *engine)
     return (size_t)(block_pool_available(engine->pool) - scheduler_promised(engine->scheduler));
 }
 
+void engine_block_touch(struct engine *engine, const struct block_key *key)
+{
+    int32_t block = block_pool_find(engine->pool, key);
+    if (block == BLOCK_NONE)
+        return;
+    block_pool_reference(engine->pool, block);
+    block_pool_release(engine->pool, block);
+}
+
 enum status engine_block_write(struct engine *engine, const struct block_key *key,
                                const struct block_key *parent, const void *payload)
 {
     (void)parent; /* part of the key already; named for the seam's other side */
-    int32_t block = block_pool_find(engine->pool, key);
-    if (block != BLOCK_NONE) {
-        block_pool_reference(engine->pool, block); /* it counts as used now */
-    } else {
-        if (engine_blocks_spare(engine) == 0)
-            return STATUS_FULL;
-        block = block_pool_take(engine->pool);
-        memcpy(kv_cache_block(engine->kv, block), payload, engine->kv->block_bytes);
-        CHECK(block_pool_set_key(engine->pool, block, key));
+    if (engine_block_has(engine, key)) {
+        engine_block_touch(engine, key);
+        return STATUS_OK;
     }
+    if (engine_blocks_spare(engine) == 0)
+        return STATUS_FULL;
+    int32_t block = block_pool_take(engine->pool);
+    memcpy(kv_cache_block(engine->kv, block), payload, engine->kv->block_bytes);
+    CHECK(block_pool_set_key(engine->pool, block, key));
     block_pool_release(engine->pool, block);
     return STATUS_OK;
 }

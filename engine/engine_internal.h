@@ -26,6 +26,8 @@ struct engine {
     size_t event_count, event_capacity, reported;
     struct engine_logprob *logprobs; /* [max_logit_rows][LOGPROBS_PER_ROW] */
     size_t logprob_count;
+    engine_evicted *evicted;
+    void *evicted_context;
     struct bytes scratch_text; /* what stop detokenizers release; not used */
     struct engine_stats stats;
 };

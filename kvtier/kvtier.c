@@ -15,12 +15,16 @@
 #include "kvtier/breaker.h"
 #include "kvtier/recent_keys.h"
 
+#define ESTIMATE_RISE 0.1 /* weight of a measurement above the moving average */
+#define ESTIMATE_FALL 0.5 /* and below it: a load that goes well again is soon believed */
 enum {
     MAX_PUTS_QUEUED = 4096,
     NO_ROOM_PAUSE_MS = 10000,
     DENIED_PAUSE_MS = 30000,
     PUT_BASE_MS = 1000,
     SLOWEST_BYTES_PER_MS = 20000,
+    TOUCH_LIMIT_MS = 1000,
+    MAX_TOUCHES_QUEUED = 256, /* of MAX_PUTS_QUEUED: messages, each of one chain */
     LOG_EVERY_MS = 10000
 };
 
@@ -35,9 +39,12 @@ struct kvtier {
     _Atomic int64_t writer_retry_ms, reader_retry_ms; /* when an open breaker lets the next probe through */
     _Atomic int64_t stop_writing_ns;                  /* deadline of a drain; 0: none */
     struct recent_keys *offered;                      /* the caller's thread: what it queued lately */
+    struct recent_keys *touched;                      /* likewise: keys whose recency was refreshed lately */
+    _Atomic uint64_t touches_queued;
+    _Atomic double round_trip_ns, ns_per_byte; /* moving averages of the reader; 0: not measured yet */
     /* counters, each written by one thread */
     _Atomic uint64_t lookup_blocks, hit_blocks, stored_blocks, load_bytes, store_bytes, loads, stores,
-        load_ns, store_ns;
+        load_ns, store_ns, touched_blocks, leases_granted, leases_elsewhere;
     _Atomic uint64_t miss_blocks[TIER_MISS_COUNT], corrupt[BLOCK_VERDICT_COUNT];
     _Atomic uint64_t dropped_full, dropped_breaker, dropped_failed;
     struct breaker read_breaker, write_breaker;
@@ -53,69 +60,6 @@ const char *tier_miss_name(enum tier_miss miss)
     };
     CHECK((unsigned)miss < TIER_MISS_COUNT);
     return names[miss];
-}
-
-/* ---- messages ---- */
-
-struct kvtier_put *kvtier_put_new(uint32_t token_count, size_t payload_bytes)
-{
-    CHECK(token_count <= BLOCK_CODEC_MAX_TOKENS);
-    struct kvtier_put *put = malloc(sizeof *put + payload_bytes);
-    if (put)
-        put->block = (struct block_identity){.token_count = token_count, .payload_bytes = payload_bytes};
-    return put;
-}
-
-void kvtier_put_describe(struct kvtier_put *put, const struct block_identity *block)
-{
-    CHECK(block->token_count == put->block.token_count && block->payload_bytes == put->block.payload_bytes);
-    memcpy(put->tokens, block->tokens, block->token_count * sizeof(int32_t));
-    memcpy(put->fingerprint, block->fingerprint, SHA256_BYTES);
-    put->block = *block;
-    put->block.tokens = put->tokens;
-    put->block.fingerprint = put->fingerprint;
-}
-
-void kvtier_put_free(struct kvtier_put *put)
-{
-    free(put);
-}
-
-struct kvtier_fetch *kvtier_fetch_new(size_t count, uint32_t block_tokens, size_t payload_bytes)
-{
-    struct kvtier_fetch *fetch = calloc(1, sizeof *fetch);
-    if (!fetch)
-        return NULL;
-    fetch->count = count;
-    fetch->blocks = calloc(count, sizeof *fetch->blocks);
-    fetch->tokens = calloc(count * block_tokens, sizeof *fetch->tokens);
-    fetch->payloads = calloc(count, sizeof *fetch->payloads);
-    bool ok = fetch->blocks && fetch->tokens && fetch->payloads;
-    for (size_t i = 0; ok && i < count; i++) {
-        fetch->payloads[i] = malloc(payload_bytes);
-        ok = fetch->payloads[i] != NULL;
-        fetch->blocks[i].tokens = fetch->tokens + i * block_tokens;
-        fetch->blocks[i].token_count = block_tokens;
-        fetch->blocks[i].payload_bytes = payload_bytes;
-    }
-    if (!ok) {
-        kvtier_fetch_free(fetch);
-        return NULL;
-    }
-    fetch->reserved_bytes = count * payload_bytes;
-    return fetch;
-}
-
-void kvtier_fetch_free(struct kvtier_fetch *fetch)
-{
-    if (!fetch)
-        return;
-    for (size_t i = 0; fetch->payloads && i < fetch->count; i++)
-        free(fetch->payloads[i]);
-    free(fetch->payloads);
-    free(fetch->tokens);
-    free(fetch->blocks);
-    free(fetch);
 }
 
 /* ---- breaker and log, shared by both threads' loops ---- */
@@ -192,6 +136,53 @@ static void count_fetch(struct kvtier *tier, const struct kvtier_fetch *fetch, c
     tier->load_ns += (uint64_t)took_ns;
 }
 
+static void learn(_Atomic double *average, double sample)
+{
+    double old = *average;
+    *average = old == 0 ? sample : old + (sample < old ? ESTIMATE_FALL : ESTIMATE_RISE) * (sample - old);
+}
+
+/* A fetch without a hit shows the round trip, one with hits the speed. */
+static void learn_load(struct kvtier *tier, const struct tier_get *get, int64_t took_ns)
+{
+    double bytes = 0;
+    for (size_t i = 0; i < get->loaded; i++)
+        bytes += (double)get->blocks[i].payload_bytes;
+    if (bytes == 0)
+        learn(&tier->round_trip_ns, (double)took_ns);
+    else
+        learn(&tier->ns_per_byte, (double)took_ns / bytes);
+}
+
+int64_t kvtier_load_estimate_ns(const struct kvtier *tier, size_t bytes)
+{
+    return (int64_t)(tier->round_trip_ns + (double)(bytes + tier->fetch_bytes) * tier->ns_per_byte);
+}
+
+void kvtier_count_too_slow(struct kvtier *tier, size_t blocks)
+{
+    tier->lookup_blocks += blocks;
+    tier->miss_blocks[TIER_MISS_too_slow] += blocks;
+}
+
+/* What is absent is to be computed once: by whoever has the lease. */
+static void claim_absent(struct kvtier *tier, struct kvtier_fetch *fetch)
+{
+    struct error err = {0};
+    bool granted;
+    if (!tier->reader->lease)
+        return;
+    enum tier_fault fault =
+        tier->reader->lease(tier->reader, fetch->blocks + fetch->loaded, fetch->count - fetch->loaded,
+                            fetch->lease_ms, fetch->deadline_ns, &granted, &err);
+    lane_settle(read_lane(tier), fault, &err);
+    if (fault != TIER_FAULT_NONE)
+        return;
+    fetch->lease = granted ? KVTIER_LEASE_GRANTED : KVTIER_LEASE_ELSEWHERE;
+    tier->leases_granted += granted;
+    tier->leases_elsewhere += !granted;
+}
+
 static void run_fetch(struct kvtier *tier, struct kvtier_fetch *fetch)
 {
     struct error err = {0};
@@ -209,9 +200,14 @@ static void run_fetch(struct kvtier *tier, struct kvtier_fetch *fetch)
         lane_settle(read_lane(tier), fault, &err);
         if (fault != TIER_FAULT_NONE && get.loaded < get.count)
             get.miss = err.status == STATUS_TIMEOUT ? TIER_MISS_timeout : TIER_MISS_unavailable;
+        if (fault == TIER_FAULT_NONE || get.loaded > 0)
+            learn_load(tier, &get, monotime_ns() - begin_ns);
     }
     fetch->loaded = get.loaded;
     fetch->miss = get.loaded == fetch->count ? TIER_MISS_none : get.miss;
+    fetch->lease = KVTIER_LEASE_NONE;
+    if (fetch->miss == TIER_MISS_absent && fetch->lease_ms > 0)
+        claim_absent(tier, fetch);
     count_fetch(tier, fetch, &get, monotime_ns() - begin_ns);
     trace_span(TRACE_TIER_READ, "fetch", begin_ns, "blocks", (int64_t)fetch->loaded);
 }
@@ -276,16 +272,62 @@ static void run_put(struct kvtier *tier, const struct kvtier_put *put)
     trace_span(TRACE_TIER_WRITE, "put", begin_ns, "bytes", (int64_t)put->block.payload_bytes);
 }
 
+static void run_touch(struct kvtier *tier, const struct kvtier_touch *touch)
+{
+    struct error err = {0};
+    if (atomic_load(&tier->stop_writing_ns) || !breaker_allows(&tier->write_breaker, monotime_ms()))
+        return;
+    int64_t deadline_ns = monotime_ns() + (int64_t)TOUCH_LIMIT_MS * 1000000;
+    enum tier_fault fault = tier->writer->touch(tier->writer, touch->blocks, touch->count, deadline_ns, &err);
+    lane_settle(write_lane(tier), fault, &err);
+    tier->touched_blocks += fault == TIER_FAULT_NONE ? touch->count : 0;
+}
+
 static void *write_loop(void *context)
 {
     struct kvtier *tier = context;
-    for (struct kvtier_put *put; (put = channel_receive(tier->puts, -1));) {
+    for (void *message; (message = channel_receive(tier->puts, -1));) {
+        if (*(enum kvtier_write_type *)message == KVTIER_TOUCH) {
+            run_touch(tier, message);
+            free(message);
+            tier->touches_queued--;
+            continue;
+        }
+        struct kvtier_put *put = message;
         size_t bytes = put->block.payload_bytes;
         run_put(tier, put);
         kvtier_put_free(put);
         tier->put_bytes -= bytes;
     }
     return NULL;
+}
+
+void kvtier_touch(struct kvtier *tier, const uint8_t fingerprint[SHA256_BYTES], const struct block_key *keys,
+                  size_t count)
+{
+    int64_t now_ms = monotime_ms();
+    size_t due = 0;
+    for (size_t i = 0; i < count; i++)
+        due += !recent_keys_has(tier->touched, &keys[i], now_ms);
+    if (due == 0 || atomic_load(&tier->touches_queued) >= MAX_TOUCHES_QUEUED ||
+        !lane_usable(&tier->writer_open, &tier->writer_retry_ms))
+        return;
+    struct kvtier_touch *touch = calloc(1, sizeof *touch + due * sizeof touch->blocks[0]);
+    if (!touch)
+        return; /* a lost hint */
+    touch->type = KVTIER_TOUCH;
+    memcpy(touch->fingerprint, fingerprint, SHA256_BYTES);
+    for (size_t i = 0; i < count && touch->count < due; i++)
+        if (!recent_keys_has(tier->touched, &keys[i], now_ms)) {
+            touch->blocks[touch->count++] =
+                (struct block_identity){.fingerprint = touch->fingerprint, .key = keys[i]};
+            recent_keys_add(tier->touched, &keys[i], now_ms);
+        }
+    tier->touches_queued++;
+    if (channel_try_send(tier->puts, touch))
+        return;
+    tier->touches_queued--;
+    free(touch);
 }
 
 bool kvtier_put_wanted(struct kvtier *tier, const struct block_key *key, size_t payload_bytes)
@@ -315,6 +357,7 @@ void kvtier_put(struct kvtier *tier, struct kvtier_put *put)
         return;
     }
     recent_keys_add(tier->offered, &key, monotime_ms());
+    recent_keys_add(tier->touched, &key, monotime_ms());
 }
 
 /* ---- life ---- */
@@ -325,7 +368,8 @@ static enum status open_parts(struct kvtier *tier, struct error *err)
     if (status == STATUS_OK)
         status = channel_open(&tier->fetches, tier->max_fetches, err);
     tier->offered = calloc(1, sizeof *tier->offered);
-    if (status == STATUS_OK && !tier->offered)
+    tier->touched = calloc(1, sizeof *tier->touched);
+    if (status == STATUS_OK && (!tier->offered || !tier->touched))
         status = error_set(err, STATUS_NO_MEMORY, "no memory for the KV tier");
     if (status != STATUS_OK)
         return status;
@@ -381,6 +425,7 @@ void kvtier_close(struct kvtier *tier, int drain_ms)
     tier->reader->close(tier->reader);
     tier->writer->close(tier->writer);
     free(tier->offered);
+    free(tier->touched);
     free(tier);
 }
 
@@ -399,6 +444,11 @@ void kvtier_stats_read(const struct kvtier *tier, struct kvtier_stats *out)
         .store_ns = tier->store_ns,
         .loads = tier->loads,
         .stores = tier->stores,
+        .touched_blocks = tier->touched_blocks,
+        .leases_granted = tier->leases_granted,
+        .leases_elsewhere = tier->leases_elsewhere,
+        .round_trip_s = tier->round_trip_ns / 1e9,
+        .load_bytes_per_s = tier->ns_per_byte > 0 ? 1e9 / tier->ns_per_byte : 0,
         .reader_up = !tier->reader_open,
         .writer_up = !tier->writer_open,
     };

@@ -21,12 +21,31 @@ struct kvtier_options {
     struct channel *done; /* finished fetches (struct kvtier_fetch *) go here; room for max_fetches */
 };
 
+enum kvtier_write_type { KVTIER_PUT, KVTIER_TOUCH }; /* what the writer's channel carries */
+
 /* One block on its way out. Allocated by kvtier_put_new, owned by the tier after kvtier_put. */
 struct kvtier_put {
+    enum kvtier_write_type type; /* first: PUT */
     struct block_identity block; /* tokens and fingerprint point to the storage below */
     uint8_t fingerprint[SHA256_BYTES];
     int32_t tokens[BLOCK_CODEC_MAX_TOKENS];
     uint8_t payload[]; /* [payload_bytes] */
+};
+
+/* Blocks that were hit locally: without a sign of it the store would take the start of every hot prefix for
+ * unused and evict it first. */
+struct kvtier_touch {
+    enum kvtier_write_type type; /* first: TOUCH */
+    uint8_t fingerprint[SHA256_BYTES];
+    size_t count;
+    struct block_identity blocks[]; /* [count] fingerprint and key only */
+};
+
+/* What is known of who computes the first absent block of a chain. */
+enum kvtier_lease {
+    KVTIER_LEASE_NONE,     /* not asked, or the store could not say */
+    KVTIER_LEASE_GRANTED,  /* the caller does: others wait for it */
+    KVTIER_LEASE_ELSEWHERE /* somebody else does */
 };
 
 /* A chain of blocks on its way in. Allocated by kvtier_fetch_new, comes back on `done`, freed by
@@ -38,6 +57,8 @@ struct kvtier_fetch {
     int32_t *tokens;               /* [count][block_tokens]: storage of the identities' tokens */
     uint8_t **payloads;            /* [count] */
     int64_t deadline_ns;           /* monotonic; after it the blocks are computed instead */
+    int64_t lease_ms;              /* what is absent is claimed for so long; 0: it is not */
+    enum kvtier_lease lease;       /* with miss absent */
     size_t loaded;                 /* contiguous verified prefix */
     enum tier_miss miss;           /* why it ends there */
     size_t reserved_bytes;
@@ -65,6 +86,15 @@ void kvtier_fetch_free(struct kvtier_fetch *fetch);
 /* Takes ownership when true. False (and fetch->miss says why): breaker open, no room. */
 bool kvtier_fetch(struct kvtier *tier, struct kvtier_fetch *fetch);
 
+/* Tells the store that these were hit locally; each key at most once a minute. Call from the engine's thread.
+ */
+void kvtier_touch(struct kvtier *tier, const uint8_t fingerprint[SHA256_BYTES], const struct block_key *keys,
+                  size_t count);
+/* How long loading so many bytes takes now, from what loading took lately; 0: nothing was measured yet. */
+int64_t kvtier_load_estimate_ns(const struct kvtier *tier, size_t bytes);
+/* Counts blocks that are not asked for, because computing them is faster. */
+void kvtier_count_too_slow(struct kvtier *tier, size_t blocks);
+
 struct kvtier_stats {
     uint64_t lookup_blocks, hit_blocks, stored_blocks, load_bytes, store_bytes;
     uint64_t miss_blocks[TIER_MISS_COUNT];
@@ -72,7 +102,9 @@ struct kvtier_stats {
     uint64_t dropped_full, dropped_breaker, dropped_failed; /* puts */
     uint64_t load_ns, store_ns;                             /* sums over requests, for means */
     uint64_t loads, stores;
-    bool reader_up, writer_up; /* breaker closed */
+    uint64_t touched_blocks, leases_granted, leases_elsewhere;
+    double round_trip_s, load_bytes_per_s; /* moving averages; 0: not measured yet */
+    bool reader_up, writer_up;             /* breaker closed */
 };
 void kvtier_stats_read(const struct kvtier *tier, struct kvtier_stats *out); /* any thread */
 const char *tier_miss_name(enum tier_miss miss);

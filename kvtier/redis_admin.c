@@ -100,8 +100,8 @@ enum status redis_admin_walk(struct redis_admin *admin, const char *fingerprint_
                              struct error *err)
 {
     char pattern[PATTERN_BYTES], count[16], cursor[CURSOR_BYTES] = "0";
-    snprintf(pattern, sizeof pattern, "kvt1:%.16s%s", fingerprint_hex ? fingerprint_hex : "",
-             fingerprint_hex ? ":*" : "*");
+    snprintf(pattern, sizeof pattern, "kvt1:%.16s:*", /* not the leases */
+             fingerprint_hex ? fingerprint_hex : "????????????????");
     snprintf(count, sizeof count, "%d", SCAN_COUNT);
     do {
         struct scan_page page = {.visit = visit, .context = context};

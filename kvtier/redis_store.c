@@ -9,6 +9,7 @@
 #include "kvtier/crc32c.h"
 #include "kvtier/redis_connection.h"
 
+#define LEASE_PREFIX "kvt1:lease:"
 enum { COMMAND_BYTES = 256, EXISTS_FROM_BYTES = 262144, SLICE_BYTES = 65536 };
 
 struct redis_store {
@@ -261,6 +262,66 @@ static enum tier_fault redis_touch(struct tier_store *base, const struct block_i
     return TIER_FAULT_NONE;
 }
 
+static enum status send_claim(struct redis_store *store, const struct block_identity *block, int64_t lease_ms)
+{
+    char key[REDIS_STORE_KEY_BYTES], command[COMMAND_BYTES], ms[24];
+    size_t key_bytes = redis_store_key(block, key);
+    const char *ending = strchr(key, ':') + 1;
+    size_t lease_bytes = key_bytes + sizeof LEASE_PREFIX - sizeof "kvt1:";
+    int ms_bytes = snprintf(ms, sizeof ms, "%lld", (long long)lease_ms);
+    int bytes = snprintf(command, sizeof command,
+                         "*6\r\n$3\r\nSET\r\n$%zu\r\n" LEASE_PREFIX
+                         "%s\r\n$1\r\n1\r\n$2\r\nNX\r\n$2\r\nPX\r\n$%d\r\n%s\r\n",
+                         lease_bytes, ending, ms_bytes, ms);
+    struct iovec part = {.iov_base = command, .iov_len = (size_t)bytes};
+    return resp_send(&store->connection.resp, &part, 1);
+}
+
+/* A server without room for a claim has none for the block either: nothing is gained by waiting. */
+static enum tier_fault read_claim(struct redis_store *store, bool *granted, struct error *err)
+{
+    struct resp_reply reply;
+    enum status status = resp_read_reply(&store->connection.resp, &reply);
+    if (status != STATUS_OK)
+        return broken(store, status, err);
+    enum tier_fault fault =
+        reply.type == RESP_ERROR ? redis_connection_classify(reply.line, err) : TIER_FAULT_NONE;
+    *granted = reply.type == RESP_SIMPLE || fault == TIER_FAULT_NO_ROOM;
+    if (*granted || reply.type == RESP_NIL)
+        return TIER_FAULT_NONE;
+    if (fault == TIER_FAULT_NONE)
+        return broken(store, STATUS_CORRUPT, err);
+    redis_connection_drop(&store->connection);
+    return fault;
+}
+
+/* Whoever has the first absent block of a chain computes all of it, so only that one decides; the others are
+ * claimed for those whose chain shares them and who have the first already. */
+static enum tier_fault redis_lease(struct tier_store *base, const struct block_identity *blocks, size_t count,
+                                   int64_t lease_ms, int64_t deadline_ns, bool *granted, struct error *err)
+{
+    struct redis_store *store = (struct redis_store *)base;
+    *granted = false;
+    enum tier_fault fault = redis_connection_ensure(&store->connection, err);
+    if (fault != TIER_FAULT_NONE)
+        return fault;
+    store->connection.resp.deadline_ns = deadline_ns;
+    enum status status = send_claim(store, &blocks[0], lease_ms);
+    if (status != STATUS_OK)
+        return broken(store, status, err);
+    fault = read_claim(store, granted, err);
+    if (fault != TIER_FAULT_NONE || !*granted)
+        return fault;
+    for (size_t i = 1; i < count; i++)
+        if ((status = send_claim(store, &blocks[i], lease_ms)) != STATUS_OK)
+            return broken(store, status, err);
+    for (size_t i = 1; i < count && fault == TIER_FAULT_NONE; i++) {
+        bool unused;
+        fault = read_claim(store, &unused, err);
+    }
+    return fault;
+}
+
 static void redis_close(struct tier_store *base)
 {
     struct redis_store *store = (struct redis_store *)base;
@@ -275,8 +336,8 @@ enum status redis_store_open(struct tier_store **out, const struct redis_store_o
     struct redis_store *store = calloc(1, sizeof *store);
     if (!store)
         return error_set(err, STATUS_NO_MEMORY, "no memory for a Redis connection");
-    store->base =
-        (struct tier_store){.get = redis_get, .put = redis_put, .touch = redis_touch, .close = redis_close};
+    store->base = (struct tier_store){
+        .get = redis_get, .put = redis_put, .touch = redis_touch, .lease = redis_lease, .close = redis_close};
     store->ttl_s = options->ttl_s;
     enum status status =
         redis_connection_init(&store->connection, options->address, options->user, options->password, err);

@@ -8,7 +8,8 @@
 #include "kvtier/block_codec.h"
 
 /* Why a block was not loaded; every miss has a reason. */
-#define TIER_MISSES(X) X(none) X(absent) X(corrupt) X(timeout) X(breaker) X(unavailable) X(pool_full)
+#define TIER_MISSES(X) \
+    X(none) X(absent) X(corrupt) X(timeout) X(breaker) X(unavailable) X(pool_full) X(too_slow)
 
 enum tier_miss {
 #define TIER_MISS_ENUM(name) TIER_MISS_##name,
@@ -42,9 +43,13 @@ struct tier_store {
     /* Stores one block unless its key exists. */
     enum tier_fault (*put)(struct tier_store *store, const struct block_identity *block, const void *payload,
                            int64_t deadline_ns, struct error *err);
-    /* Refreshes the recency of blocks that were hit locally. */
+    /* Refreshes the recency of blocks that were hit locally; only fingerprints and keys are looked at. */
     enum tier_fault (*touch)(struct tier_store *store, const struct block_identity *blocks, size_t count,
                              int64_t deadline_ns, struct error *err);
+    /* Claims the computing of a chain of absent blocks for lease_ms. Not granted: somebody else has claimed
+     * the first of them. A claim is not given back, it ends by time. NULL: this store has no leases. */
+    enum tier_fault (*lease)(struct tier_store *store, const struct block_identity *blocks, size_t count,
+                             int64_t lease_ms, int64_t deadline_ns, bool *granted, struct error *err);
     void (*close)(struct tier_store *store);
 };
 

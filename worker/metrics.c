@@ -232,6 +232,17 @@ static void render_tier(struct page page, const struct kvtier_stats *t)
     plain_value(page, "millrace_kvtier_load_bytes_total", "counter", "Bytes loaded.", (double)t->load_bytes);
     plain_value(page, "millrace_kvtier_store_bytes_total", "counter", "Bytes written.",
                 (double)t->store_bytes);
+    plain_value(page, "millrace_kvtier_touched_blocks_total", "counter",
+                "Blocks hit locally whose recency was refreshed.", (double)t->touched_blocks);
+    head(page, "millrace_kvtier_leases_total", "counter", "Leases asked for, by who has them.");
+    bytes_appendf(page.out,
+                  "millrace_kvtier_leases_total{holder=\"this\"} %llu\n"
+                  "millrace_kvtier_leases_total{holder=\"other\"} %llu\n",
+                  (unsigned long long)t->leases_granted, (unsigned long long)t->leases_elsewhere);
+    plain_value(page, "millrace_kvtier_round_trip_seconds", "gauge",
+                "Moving average of lookups without a hit.", t->round_trip_s);
+    plain_value(page, "millrace_kvtier_load_bytes_per_second", "gauge", "Moving average of loads.",
+                t->load_bytes_per_s);
     head(page, "millrace_kvtier_dropped_blocks_total", "counter", "Blocks not written, by reason.");
     bytes_appendf(page.out,
                   "millrace_kvtier_dropped_blocks_total{reason=\"queue_full\"} %llu\n"
@@ -241,12 +252,39 @@ static void render_tier(struct page page, const struct kvtier_stats *t)
                   (unsigned long long)t->dropped_failed);
 }
 
-void metrics_render(const struct metrics *metrics, const struct engine_stats *engine,
-                    const struct kvtier_stats *tier, int64_t now_ms, struct bytes *out)
+static void render_bridge(struct page page, const struct kv_bridge_stats *b)
+{
+    head(page, "millrace_kv_requests", "gauge", "Requests held until their KV blocks are here, by state.");
+    for (int i = 0; i < KV_BRIDGE_STATE_COUNT; i++)
+        bytes_appendf(page.out, "millrace_kv_requests{state=\"%s\"} %d\n",
+                      kv_bridge_state_name((enum kv_bridge_state)i), (int)b->held[i]);
+    head(page, "millrace_kv_prefixes_total", "counter", "Prefixes of requests, by where they came from.");
+    for (int i = 0; i < KV_BRIDGE_END_COUNT; i++)
+        bytes_appendf(page.out, "millrace_kv_prefixes_total{from=\"%s\"} %llu\n",
+                      kv_bridge_end_name((enum kv_bridge_end)i), (unsigned long long)b->ended[i]);
+    plain_value(page, "millrace_kv_waits_total", "counter",
+                "Requests that waited for another worker to compute their prefix.", (double)b->waits);
+    plain_value(page, "millrace_kv_prefill_seconds_per_token", "gauge", "Moving average, for deadlines.",
+                b->prefill_s_per_token);
+    plain_value(page, "millrace_kv_host_blocks", "gauge", "Evicted blocks kept in host memory.",
+                (double)b->host.used);
+    plain_value(page, "millrace_kv_host_blocks_limit", "gauge", "Room for them.", (double)b->host.slots);
+    plain_value(page, "millrace_kv_host_demoted_total", "counter", "Blocks put into host memory.",
+                (double)b->host.demoted);
+    plain_value(page, "millrace_kv_host_promoted_total", "counter", "Blocks taken back into the pool.",
+                (double)b->host.promoted);
+    plain_value(page, "millrace_kv_host_dropped_total", "counter", "Blocks pushed out by later ones.",
+                (double)b->host.dropped);
+}
+
+void metrics_render(const struct metrics *metrics, const struct metrics_sources *sources, int64_t now_ms,
+                    struct bytes *out)
 {
     struct page page = {out, metrics->model};
-    render_engine(page, metrics, engine);
+    render_engine(page, metrics, sources->engine);
     render_queue(page, metrics, now_ms);
-    if (tier)
-        render_tier(page, tier);
+    if (sources->tier)
+        render_tier(page, sources->tier);
+    if (sources->bridge)
+        render_bridge(page, sources->bridge);
 }

@@ -10,7 +10,7 @@
 
 #include "base/bytes.h"
 #include "engine/engine.h"
-#include "kvtier/kvtier.h"
+#include "worker/infer/kv_bridge.h"
 
 enum { METRICS_MAX_PARTITIONS = 256, METRICS_MAX_BUCKETS = 24 };
 
@@ -53,8 +53,14 @@ void metrics_observe(struct metrics_histogram *histogram, int64_t duration_ns);
 void metrics_count(struct metrics_histogram *histogram, uint64_t tokens);
 /* The slot of a partition; NULL when all are taken. */
 struct metrics_partition *metrics_partition(struct metrics *metrics, const char *topic, int32_t partition);
-/* Prometheus text format 0.0.4. `tier` may be NULL. */
-void metrics_render(const struct metrics *metrics, const struct engine_stats *engine,
-                    const struct kvtier_stats *tier, int64_t now_ms, struct bytes *out);
+struct metrics_sources {
+    const struct engine_stats *engine;
+    const struct kvtier_stats *tier;      /* NULL: none */
+    const struct kv_bridge_stats *bridge; /* NULL: none */
+};
+
+/* Prometheus text format 0.0.4. */
+void metrics_render(const struct metrics *metrics, const struct metrics_sources *sources, int64_t now_ms,
+                    struct bytes *out);
 
 #endif

@@ -32,9 +32,10 @@ struct worker {
     struct setup *setup;
     struct metrics metrics;
     struct pipeline_shared shared;
-    struct channel *loaded; /* tier -> engine: struct kvtier_fetch */
-    struct kvtier *tier;    /* NULL: disabled */
-    struct kv_bridge *bridge;
+    struct channel *loaded;   /* tier -> engine: struct kvtier_fetch */
+    struct kvtier *tier;      /* NULL: disabled */
+    struct host_store *host;  /* NULL: none */
+    struct kv_bridge *bridge; /* NULL: neither of them */
     struct engine_loop *loop;
     struct emit *emit;
     struct intake *intake;
@@ -51,10 +52,18 @@ static void render_metrics(void *context, struct bytes *out)
     struct worker *worker = context;
     struct engine_stats engine;
     struct kvtier_stats tier;
+    struct kv_bridge_stats bridge;
+    struct metrics_sources sources = {.engine = &engine};
     engine_loop_stats(worker->loop, &engine);
-    if (worker->tier)
+    if (worker->tier) {
         kvtier_stats_read(worker->tier, &tier);
-    metrics_render(&worker->metrics, &engine, worker->tier ? &tier : NULL, walltime_ms(), out);
+        sources.tier = &tier;
+    }
+    if (worker->bridge) {
+        kv_bridge_stats_read(worker->bridge, &bridge);
+        sources.bridge = &bridge;
+    }
+    metrics_render(&worker->metrics, &sources, walltime_ms(), out);
 }
 
 /* Alive: both I/O loops turn. A lost Kafka or Redis stops neither. */
@@ -136,8 +145,6 @@ static enum status open_stores(const struct config *config, struct kvtier_option
 static enum status open_tier(struct worker *worker, struct error *err)
 {
     const struct config *config = worker->config;
-    if (!config->kvtier.enabled)
-        return STATUS_OK;
     struct kvtier_options options = {.max_put_bytes = (size_t)config->kvtier.queue_mb << 20,
                                      .max_fetch_bytes = TIER_FETCH_BYTES,
                                      .max_fetches = TIER_FETCHES};
@@ -145,14 +152,30 @@ static enum status open_tier(struct worker *worker, struct error *err)
     if (status == STATUS_OK)
         status = open_stores(config, &options, err);
     options.done = worker->loaded;
-    if (status == STATUS_OK)
-        status = kvtier_open(&worker->tier, &options, err);
-    struct kv_bridge_options bridge = {.engine = worker->setup->engine,
+    return status == STATUS_OK ? kvtier_open(&worker->tier, &options, err) : status;
+}
+
+/* What holds KV blocks outside the engine, and what joins it to the engine. */
+static enum status open_kv(struct worker *worker, struct error *err)
+{
+    const struct config *config = worker->config;
+    struct engine *engine = worker->setup->engine;
+    enum status status = STATUS_OK;
+    if (config->kvtier.enabled)
+        status = open_tier(worker, err);
+    if (status == STATUS_OK && config->kvtier.host_mb > 0)
+        status = host_store_open(&worker->host, (size_t)config->kvtier.host_mb << 20,
+                                 engine_block_bytes(engine), err);
+    if (status != STATUS_OK || (!worker->tier && !worker->host))
+        return status;
+    struct kv_bridge_options bridge = {.engine = engine,
                                        .tier = worker->tier,
                                        .done = worker->loaded,
+                                       .host = worker->host,
                                        .block_tokens = (int32_t)config->engine.block_tokens,
-                                       .max_context_tokens = worker->setup->parse.max_context_tokens};
-    return status == STATUS_OK ? kv_bridge_open(&worker->bridge, &bridge, err) : status;
+                                       .max_context_tokens = worker->setup->parse.max_context_tokens,
+                                       .singleflight = config->kvtier.singleflight};
+    return kv_bridge_open(&worker->bridge, &bridge, err);
 }
 
 /* ---- life ---- */
@@ -252,7 +275,7 @@ enum status worker_open(struct worker **out, const struct config *config, struct
         status = open_channels(worker, err);
     }
     if (status == STATUS_OK)
-        status = open_tier(worker, err);
+        status = open_kv(worker, err);
     if (status == STATUS_OK)
         status = start_stages(worker, err);
     if (status != STATUS_OK) {
@@ -323,6 +346,7 @@ enum status worker_close(struct worker *worker, struct error *err)
     health_close(worker->health);
     kv_bridge_close(worker->bridge);
     kvtier_close(worker->tier, TIER_DRAIN_MS);
+    host_store_close(worker->host);
     close_channels(worker);
     snapshot_release(&worker->shared.jobs);
     snapshot_release(&worker->block_map);

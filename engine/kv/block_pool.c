@@ -19,7 +19,7 @@ struct block_pool {
     uint32_t bucket_mask;
     int32_t *buckets; /* first block per hash, BLOCK_NONE */
     struct block *blocks;
-    void (*evicted)(void *context, const struct block_key *key);
+    void (*evicted)(void *context, const struct block_key *key, int32_t block);
     void *evicted_context;
 };
 
@@ -113,7 +113,8 @@ void block_pool_close(struct block_pool *pool)
     free(pool);
 }
 
-void block_pool_on_evict(struct block_pool *pool, void (*evicted)(void *context, const struct block_key *key),
+void block_pool_on_evict(struct block_pool *pool,
+                         void (*evicted)(void *context, const struct block_key *key, int32_t block),
                          void *context)
 {
     pool->evicted = evicted;
@@ -129,7 +130,7 @@ int32_t block_pool_take(struct block_pool *pool)
     list_remove(pool, index);
     if (block->has_key) {
         if (pool->evicted)
-            pool->evicted(pool->evicted_context, &block->key);
+            pool->evicted(pool->evicted_context, &block->key, index);
         forget_key(pool, index);
     }
     block->references = 1;

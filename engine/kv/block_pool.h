@@ -18,7 +18,9 @@ struct block_pool;
 
 MUST_CHECK enum status block_pool_open(struct block_pool **out, int32_t blocks, struct error *err);
 void block_pool_close(struct block_pool *pool);
-void block_pool_on_evict(struct block_pool *pool, void (*evicted)(void *context, const struct block_key *key),
+/* `evicted` is told of each cached block that is taken, before it is used again. */
+void block_pool_on_evict(struct block_pool *pool,
+                         void (*evicted)(void *context, const struct block_key *key, int32_t block),
                          void *context);
 
 /* A block with one reference and no key: a free one, else the least recently used cached one. BLOCK_NONE: all

@@ -108,13 +108,18 @@ static void record(struct asked *asked, const struct engine_event *event)
     }
 }
 
+void asked_record(struct asked *asked, const struct engine_event *events, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        record(asked, &events[i]);
+}
+
 void asked_step(struct asked *asked, struct engine *engine)
 {
     const struct engine_event *events;
     size_t count;
     assert_int_equal(engine_step(engine, &events, &count, NULL), STATUS_OK);
-    for (size_t i = 0; i < count; i++)
-        record(asked, &events[i]);
+    asked_record(asked, events, count);
     struct engine_stats stats;
     engine_stats_read(engine, &stats); /* steps seem to take 0 to 20 ms */
     engine_note_step(engine, (int64_t)(philox_uniform(41, 0, (uint32_t)stats.steps) * 2e7));

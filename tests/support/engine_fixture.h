@@ -46,7 +46,9 @@ struct engine *engine_fixture_open(const struct engine_options *options); /* fai
  * at temperature 1 with logprobs, eos ignored. */
 void asked_init(struct asked *asked, uint64_t id, uint32_t tokens, uint32_t shared, uint64_t family);
 void asked_submit(struct asked *asked, struct engine *engine);
-/* One step; the events go to asked[request id]. */
+/* Events of a step go to asked[request id]. */
+void asked_record(struct asked *asked, const struct engine_event *events, size_t count);
+/* One step, recorded. */
 void asked_step(struct asked *asked, struct engine *engine);
 void asked_run(struct asked *asked, struct engine *engine); /* until idle */
 /* Fails the test where tokens, logprobs or ends differ in any byte. */

@@ -129,9 +129,11 @@ static uint32_t random_below(uint32_t below)
     return (state >> 8) % below;
 }
 
-static void note_eviction(void *context, const struct block_key *key)
+static void note_eviction(void *context, const struct block_key *key, int32_t block)
 {
     struct model *model = context;
+    assert_in_range(block, 0, BLOCKS - 1);
+    assert_memory_equal(&model->key[block], key->bytes + 8, sizeof model->key[block]); /* still its key */
     memcpy(&model->evicted, key->bytes + 8, sizeof model->evicted);
 }
 

@@ -170,16 +170,22 @@ static struct engine_request describe(const struct engine_loop *loop, const stru
                                    .salt_bytes = job->salt_bytes};
 }
 
+static void cancel_request(struct engine_loop *loop, struct live_request *request)
+{
+    request->cancelled = true;
+    if (request->held)
+        kv_bridge_cancel(loop->options.bridge, request);
+    engine_cancel(loop->options.engine, (uint64_t)(request - loop->requests));
+}
+
 /* The job's other requests end too; when all have, the refusal is reported. */
 static void refuse(struct engine_loop *loop, struct live_job *owner, const struct error *error)
 {
     owner->error = *error;
     owner->refused = true;
     for (size_t i = 0; i < loop->options.max_choices; i++)
-        if (loop->requests[i].owner == owner) {
-            loop->requests[i].cancelled = true;
-            engine_cancel(loop->options.engine, i);
-        }
+        if (loop->requests[i].owner == owner)
+            cancel_request(loop, &loop->requests[i]);
 }
 
 static void submit(struct engine_loop *loop, struct live_request *request, const struct job *job)
@@ -218,7 +224,7 @@ static void start_job(struct engine_loop *loop, struct job *job, uint64_t handle
         left--;
         struct engine_request described = describe(loop, request, job);
         request->held = !owner->refused && loop->options.bridge &&
-                        kv_bridge_hold(loop->options.bridge, &described, request);
+                        kv_bridge_hold(loop->options.bridge, &described, request, &request->tier_tokens);
         if (!request->held)
             submit(loop, request, job);
     }
@@ -228,9 +234,8 @@ static void cancel_job(struct engine_loop *loop, uint64_t handle, enum status re
 {
     for (size_t i = 0; i < loop->options.max_choices; i++)
         if (loop->requests[i].owner && loop->requests[i].owner->handle == handle) {
-            loop->requests[i].cancelled = true;
             loop->requests[i].reason = reason;
-            engine_cancel(loop->options.engine, i);
+            cancel_request(loop, &loop->requests[i]);
         }
 }
 

@@ -1,45 +1,75 @@
 // SPDX-License-Identifier: Apache-2.0
+// DESIGN: a held request is looked at, which takes it to its next state, whenever something that it waits for
+// may have changed. Of the requests that lack the same block only one asks for it or computes it, the others
+// are BEHIND it: across the workers of a Redis this is what the lease is for, among the requests of one
+// worker what `held` and the claims are for, and inside the engine the scheduler does the same.
 #include "worker/infer/kv_bridge.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/monotime.h"
+#include "worker/infer/kv_claims.h"
+#include "worker/infer/kv_cost.h"
 
-enum {
-    SHORTEST_DEADLINE_MS = 50,
-    LONGEST_DEADLINE_MS = 5000,
-    MAX_FETCH_BLOCKS = 4096,
-    MAX_FLYING = 64,
-    FIRST_WAITERS = 64
-};
-#define FIRST_PREFILL_NS_PER_TOKEN 1e6 /* before anything was measured */
-#define PREFILL_WEIGHT 0.1             /* of a new measurement in the moving average */
+enum { MAX_FETCH_BLOCKS = 4096, MAX_FLYING = 32, FIRST_HELD = 64, ORPHANS_EVERY_MS = 50 };
 
-/* A request whose first missing block is on its way for another one. */
-struct waiter {
-    struct block_key key;
+struct held { /* a request on its way */
     void *context;
+    const int32_t *prompt;
+    struct block_key root;
+    enum kv_bridge_state state;
+    enum kv_bridge_end end;
+    size_t first;       /* the first block that it lacks, when last looked at */
+    bool asked;         /* the tier was asked before */
+    int64_t look_ns;    /* ELSEWHERE: when to ask again */
+    int64_t give_up_ns; /* end of waiting for other workers; 0: has not waited */
+    uint32_t tier_tokens;
+    size_t count;
+    struct block_key keys[]; /* [count] */
 };
 
 struct kv_bridge {
-    struct engine *engine;
-    struct kvtier *tier;
-    struct channel *done;
+    struct kv_bridge_options options;
     uint32_t block_tokens;
-    size_t block_bytes;
-    size_t max_blocks;
-    bool spill_generated;
-    double prefill_ns_per_token; /* moving average */
-    size_t held;
+    size_t block_bytes, max_blocks;
     struct block_key *keys; /* [max_blocks] scratch of hold */
-    struct kvtier_fetch *flying[MAX_FLYING];
-    size_t flying_count;
-    struct waiter *waiters; /* in order of arrival */
-    size_t waiter_count, waiter_capacity;
-    void **ready; /* contexts that need no load after all; room for every waiter */
-    size_t ready_count;
+    struct held **held;     /* [held_count] in order of arrival */
+    size_t held_count, held_capacity, flying, leasing_blocks;
+    bool orphaned;      /* somebody may be behind nobody */
+    int64_t orphans_ns; /* when to look for such in any case */
+    struct kv_cost cost;
+    struct kv_claims *claims;
+    _Atomic int32_t states[KV_BRIDGE_STATE_COUNT];
+    _Atomic uint64_t ends[KV_BRIDGE_END_COUNT], waits;
 };
+
+static const char *const state_names[] = {
+#define STATE_NAME(name) #name,
+    KV_BRIDGE_STATES(STATE_NAME)};
+static const char *const end_names[] = {
+#define END_NAME(name) #name,
+    KV_BRIDGE_ENDS(END_NAME)};
+
+const char *kv_bridge_state_name(enum kv_bridge_state state)
+{
+    return state_names[state];
+}
+
+const char *kv_bridge_end_name(enum kv_bridge_end end)
+{
+    return end_names[end];
+}
+
+/* ---- life ---- */
+
+static void take_evicted(void *context, const struct block_key *key, const void *payload)
+{
+    struct kv_bridge *bridge = context;
+    if (bridge->options.host)
+        host_store_put(bridge->options.host, key, payload);
+}
 
 enum status kv_bridge_open(struct kv_bridge **out, const struct kv_bridge_options *options, struct error *err)
 {
@@ -48,20 +78,19 @@ enum status kv_bridge_open(struct kv_bridge **out, const struct kv_bridge_option
     struct kv_bridge *bridge = calloc(1, sizeof *bridge);
     if (!bridge)
         return error_set(err, STATUS_NO_MEMORY, "no memory for the KV bridge");
-    bridge->engine = options->engine;
-    bridge->tier = options->tier;
-    bridge->done = options->done;
+    bridge->options = *options;
     bridge->block_tokens = (uint32_t)options->block_tokens;
+    bridge->cost.block_tokens = bridge->block_tokens;
     bridge->block_bytes = engine_block_bytes(options->engine);
-    bridge->spill_generated = options->spill_generated;
-    bridge->prefill_ns_per_token = FIRST_PREFILL_NS_PER_TOKEN;
     size_t blocks = (size_t)options->max_context_tokens / bridge->block_tokens + 1;
     bridge->max_blocks = blocks < MAX_FETCH_BLOCKS ? blocks : MAX_FETCH_BLOCKS;
     bridge->keys = calloc(bridge->max_blocks, sizeof *bridge->keys);
-    if (!bridge->keys) {
+    bridge->claims = calloc(1, sizeof *bridge->claims);
+    if (!bridge->keys || !bridge->claims) {
         kv_bridge_close(bridge);
         return error_set(err, STATUS_NO_MEMORY, "no memory for the KV bridge");
     }
+    engine_on_evict(options->engine, take_evicted, bridge);
     *out = bridge;
     return STATUS_OK;
 }
@@ -70,175 +99,404 @@ void kv_bridge_close(struct kv_bridge *bridge)
 {
     if (!bridge)
         return;
-    CHECK(bridge->held == 0);
-    free(bridge->ready);
-    free(bridge->waiters);
+    CHECK(bridge->held_count == 0);
+    engine_on_evict(bridge->options.engine, NULL, NULL);
+    free(bridge->held);
+    free(bridge->claims);
     free(bridge->keys);
     free(bridge);
 }
 
-/* Loading may take half of what computing would, within bounds. */
-static int64_t deadline_ns(const struct kv_bridge *bridge, size_t tokens)
+/* ---- states ---- */
+
+static void set_state(struct kv_bridge *bridge, struct held *held, enum kv_bridge_state state)
 {
-    double ms = 0.5 * (double)tokens * bridge->prefill_ns_per_token / 1e6;
-    if (ms < SHORTEST_DEADLINE_MS)
-        ms = SHORTEST_DEADLINE_MS;
-    if (ms > LONGEST_DEADLINE_MS)
-        ms = LONGEST_DEADLINE_MS;
-    return monotime_ns() + (int64_t)(ms * 1e6);
+    bridge->states[held->state]--;
+    bridge->states[state]++;
+    held->state = state;
 }
 
-static void describe_blocks(const struct kv_bridge *bridge, const struct engine_request *request,
-                            size_t first, struct kvtier_fetch *fetch)
+static void set_ready(struct kv_bridge *bridge, struct held *held, enum kv_bridge_end end)
 {
-    const uint8_t *fingerprint = engine_fingerprint(bridge->engine);
-    for (size_t i = 0; i < fetch->count; i++) {
+    held->end = end;
+    set_state(bridge, held, KV_BRIDGE_STATE_ready);
+}
+
+static bool lacks(const struct held *held, const struct block_key *key)
+{
+    return block_key_equal(&held->keys[held->first], key);
+}
+
+/* Is another request of this worker getting this block, or is it computed here? */
+static bool is_under_way(const struct kv_bridge *bridge, const struct held *but, const struct block_key *key)
+{
+    for (size_t i = 0; i < bridge->held_count; i++) {
+        const struct held *other = bridge->held[i];
+        if (other != but && other->state != KV_BRIDGE_STATE_behind && other->state != KV_BRIDGE_STATE_ready &&
+            lacks(other, key))
+            return true;
+    }
+    return kv_claims_has(bridge->claims, key);
+}
+
+/* Nobody will bring what this one lacks: it computes, and those behind it do so too, which the engine does
+ * once for all of them. */
+static void compute_all(struct kv_bridge *bridge, struct held *held, enum kv_bridge_end end)
+{
+    set_ready(bridge, held, end);
+    for (size_t i = 0; i < bridge->held_count; i++)
+        if (bridge->held[i]->state == KV_BRIDGE_STATE_behind &&
+            lacks(bridge->held[i], &held->keys[held->first]))
+            set_ready(bridge, bridge->held[i], end);
+}
+
+static const struct block_key *parent_of(const struct held *held, size_t index)
+{
+    return index ? &held->keys[index - 1] : &held->root;
+}
+
+/* ---- looking ---- */
+
+static bool has(const struct kv_bridge *bridge, const struct block_key *key)
+{
+    return engine_block_has(bridge->options.engine, key);
+}
+
+/* The blocks before the first missing one become the most recent, root last: what is about to be written
+ * must not push them out. */
+static void keep_beginning(struct kv_bridge *bridge, const struct held *held)
+{
+    for (size_t i = held->first; i-- > 0;)
+        engine_block_touch(bridge->options.engine, &held->keys[i]);
+}
+
+/* Blocks that can be written without pushing out the beginning of the chain. */
+static size_t room_beside_beginning(const struct kv_bridge *bridge, const struct held *held)
+{
+    size_t spare = engine_blocks_spare(bridge->options.engine);
+    return spare > held->first ? spare - held->first : 0;
+}
+
+static void write_block(struct kv_bridge *bridge, const struct held *held, size_t index, const void *payload)
+{
+    CHECK(engine_block_write(bridge->options.engine, &held->keys[index], parent_of(held, index), payload) ==
+          STATUS_OK);
+    kv_claims_end(bridge->claims, &held->keys[index]);
+}
+
+static void skip_local(const struct kv_bridge *bridge, struct held *held)
+{
+    while (held->first < held->count && has(bridge, &held->keys[held->first]))
+        held->first++;
+}
+
+/* What host memory has of the chain goes back into the pool; tail first, so that the leaf is evicted before
+ * what it depends on. */
+static void promote(struct kv_bridge *bridge, struct held *held)
+{
+    struct host_store *host = bridge->options.host;
+    size_t end = held->first, most = held->first + room_beside_beginning(bridge, held);
+    while (end < held->count && end < most && host_store_has(host, &held->keys[end]))
+        end++;
+    if (end == held->first)
+        return;
+    keep_beginning(bridge, held);
+    for (size_t i = end; i-- > held->first;) {
+        const void *payload = host_store_take(host, &held->keys[i]);
+        if (!payload) /* pushed out by what the pool evicted meanwhile */
+            continue;
+        write_block(bridge, held, i, payload);
+        host_store_release(host);
+    }
+    keep_beginning(bridge, held);
+    skip_local(bridge, held);
+}
+
+static void find_first_missing(struct kv_bridge *bridge, struct held *held)
+{
+    held->first = 0;
+    skip_local(bridge, held);
+    if (bridge->options.host)
+        promote(bridge, held);
+}
+
+static struct kvtier_fetch *describe_fetch(const struct kv_bridge *bridge, const struct held *held)
+{
+    struct kvtier_fetch *fetch =
+        kvtier_fetch_new(held->count - held->first, bridge->block_tokens, bridge->block_bytes);
+    for (size_t i = 0; fetch && i < fetch->count; i++) {
         struct block_identity *block = &fetch->blocks[i];
-        size_t index = first + i;
-        memcpy(fetch->tokens + i * bridge->block_tokens, request->prompt + index * bridge->block_tokens,
+        size_t index = held->first + i;
+        memcpy(fetch->tokens + i * bridge->block_tokens, held->prompt + index * bridge->block_tokens,
                bridge->block_tokens * sizeof(int32_t));
-        block->fingerprint = fingerprint;
-        block->key = bridge->keys[index];
-        block->parent =
-            index ? bridge->keys[index - 1] : block_key_root(fingerprint, request->salt, request->salt_bytes);
+        block->fingerprint = engine_fingerprint(bridge->options.engine);
+        block->key = held->keys[index];
+        block->parent = *parent_of(held, index);
         block->first_position = (uint32_t)(index * bridge->block_tokens);
     }
+    return fetch;
 }
 
-static bool is_flying(const struct kv_bridge *bridge, const struct block_key *key)
+/* Blocks that this worker has promised to compute, or is about to. */
+static size_t promised(const struct kv_bridge *bridge)
 {
-    for (size_t i = 0; i < bridge->flying_count; i++)
-        if (block_key_equal(&bridge->flying[i]->blocks[0].key, key))
-            return true;
-    return false;
+    return bridge->claims->count + bridge->leasing_blocks;
 }
 
-/* False: no memory to wait with. */
-static bool add_waiter(struct kv_bridge *bridge, const struct block_key *key, void *context)
+static bool wants_lease(const struct kv_bridge *bridge, size_t blocks)
 {
-    if (bridge->waiter_count == bridge->waiter_capacity) {
-        size_t capacity = bridge->waiter_capacity ? bridge->waiter_capacity * 2 : FIRST_WAITERS;
-        struct waiter *waiters = realloc(bridge->waiters, capacity * sizeof *waiters);
-        if (waiters)
-            bridge->waiters = waiters;
-        void **ready = waiters ? realloc(bridge->ready, capacity * sizeof *ready) : NULL;
-        if (!ready)
-            return false;
-        bridge->ready = ready;
-        bridge->waiter_capacity = capacity;
-    }
-    bridge->waiters[bridge->waiter_count++] = (struct waiter){*key, context};
-    return true;
+    return bridge->options.singleflight && kv_cost_is_worth_a_lease(&bridge->cost, blocks);
 }
 
-static bool start_fetch(struct kv_bridge *bridge, const struct engine_request *request, size_t first,
-                        size_t count, void *context)
+static bool start_fetch(struct kv_bridge *bridge, struct held *held)
 {
-    if (bridge->flying_count == MAX_FLYING)
-        return false;
-    struct kvtier_fetch *fetch = kvtier_fetch_new(count - first, bridge->block_tokens, bridge->block_bytes);
+    struct kvtier_fetch *fetch = describe_fetch(bridge, held);
     if (!fetch)
-        return false; /* no memory to load into: compute */
-    describe_blocks(bridge, request, first, fetch);
-    fetch->tag = (uint64_t)(uintptr_t)context;
-    fetch->deadline_ns = deadline_ns(bridge, (count - first) * bridge->block_tokens);
-    if (!kvtier_fetch(bridge->tier, fetch)) {
+        return false; /* no memory to load into */
+    fetch->tag = (uint64_t)(uintptr_t)held;
+    fetch->deadline_ns = kv_cost_fetch_deadline_ns(&bridge->cost, fetch->count, monotime_ns());
+    if (wants_lease(bridge, fetch->count) && kv_cost_may_claim(&bridge->cost, promised(bridge)))
+        fetch->lease_ms = kv_cost_lease_ms(&bridge->cost, promised(bridge) + fetch->count);
+    size_t leasing = fetch->lease_ms ? fetch->count : 0;
+    if (!kvtier_fetch(bridge->options.tier, fetch)) {
         kvtier_fetch_free(fetch);
         return false;
     }
-    bridge->flying[bridge->flying_count++] = fetch;
+    bridge->flying++;
+    bridge->leasing_blocks += leasing;
     return true;
 }
 
-bool kv_bridge_hold(struct kv_bridge *bridge, const struct engine_request *request, void *context)
+static void ask_tier(struct kv_bridge *bridge, struct held *held)
 {
-    size_t count = engine_block_keys(bridge->engine, request, bridge->keys, bridge->max_blocks);
-    size_t first = 0;
-    while (first < count && engine_block_has(bridge->engine, &bridge->keys[first]))
-        first++;
-    if (first == count)
-        return false;
-    bool held = is_flying(bridge, &bridge->keys[first]) ? add_waiter(bridge, &bridge->keys[first], context)
-                                                        : start_fetch(bridge, request, first, count, context);
-    bridge->held += held;
-    return held;
+    size_t lacking = held->count - held->first;
+    int64_t load_ns = kvtier_load_estimate_ns(bridge->options.tier, lacking * bridge->block_bytes);
+    if (bridge->flying == MAX_FLYING) {
+        set_state(bridge, held, KV_BRIDGE_STATE_queued);
+    } else if (kv_cost_loads_too_slowly(&bridge->cost, lacking, load_ns)) {
+        kvtier_count_too_slow(bridge->options.tier, lacking);
+        compute_all(bridge, held, KV_BRIDGE_END_computed);
+    } else if (start_fetch(bridge, held)) {
+        held->asked = true;
+        set_state(bridge, held, KV_BRIDGE_STATE_loading);
+    } else {
+        compute_all(bridge, held, KV_BRIDGE_END_computed);
+    }
 }
 
-/* Puts the loaded blocks into the engine; returns how many it took. */
-static size_t land(struct kv_bridge *bridge, const struct kvtier_fetch *fetch)
+static void look(struct kv_bridge *bridge, struct held *held)
 {
-    size_t spare = engine_blocks_spare(bridge->engine); /* what finds no room is computed */
-    size_t written = fetch->loaded < spare ? fetch->loaded : spare;
-    for (size_t i = written; i-- > 0;) { /* tail first: evicted before what it depends on */
-        const struct block_identity *block = &fetch->blocks[i];
-        CHECK(engine_block_write(bridge->engine, &block->key, &block->parent, fetch->payloads[i]) ==
-              STATUS_OK);
+    find_first_missing(bridge, held);
+    if (held->first == held->count)
+        set_ready(bridge, held, held->tier_tokens ? KV_BRIDGE_END_loaded : KV_BRIDGE_END_local);
+    else if (!bridge->options.tier)
+        set_ready(bridge, held, KV_BRIDGE_END_computed);
+    else if (is_under_way(bridge, held, &held->keys[held->first]))
+        set_state(bridge, held, KV_BRIDGE_STATE_behind);
+    else
+        ask_tier(bridge, held);
+}
+
+/* Somebody else computes the next block: ask again soon, and not for ever. */
+static void wait_elsewhere(struct kv_bridge *bridge, struct held *held)
+{
+    int64_t now_ns = monotime_ns();
+    if (held->give_up_ns == 0) {
+        held->give_up_ns = now_ns + (int64_t)KV_COST_LONGEST_LEASE_MS * 1000000;
+        bridge->waits++;
     }
+    if (now_ns >= held->give_up_ns) {
+        compute_all(bridge, held, KV_BRIDGE_END_gave_up);
+        return;
+    }
+    held->look_ns = kv_cost_next_look_ns(&bridge->cost, held->count - held->first, now_ns);
+    set_state(bridge, held, KV_BRIDGE_STATE_elsewhere);
+}
+
+/* Puts the loaded blocks into the engine, tail first; returns how many it took. */
+static size_t land(struct kv_bridge *bridge, const struct held *held, const struct kvtier_fetch *fetch)
+{
+    size_t room = room_beside_beginning(bridge, held); /* what finds none is computed */
+    size_t written = fetch->loaded < room ? fetch->loaded : room;
+    if (written > 0)
+        keep_beginning(bridge, held);
+    for (size_t i = written; i-- > 0;)
+        write_block(bridge, held, held->first + i, fetch->payloads[i]);
+    if (written > 0)
+        keep_beginning(bridge, held);
     return written;
 }
 
-/* Those who waited for this fetch go on: what it brought is theirs too, the rest they compute (once: the
- * engine shares it among them), so that nobody waits for a second miss. In order of arrival, taken from the
- * back. */
-static void wake_waiters(struct kv_bridge *bridge, const struct block_key *key)
+/* Where a request goes whose fetch has come back. */
+static void settle(struct kv_bridge *bridge, struct held *held, const struct kvtier_fetch *fetch)
 {
-    size_t kept = 0, woken = bridge->waiter_count;
-    for (size_t i = 0; i < bridge->waiter_count; i++)
-        if (!block_key_equal(&bridge->waiters[i].key, key))
-            kept++;
-    woken -= kept;
-    size_t place = bridge->ready_count + woken;
-    bridge->ready_count = place;
-    kept = 0;
-    for (size_t i = 0; i < bridge->waiter_count; i++) {
-        if (block_key_equal(&bridge->waiters[i].key, key))
-            bridge->ready[--place] = bridge->waiters[i].context;
-        else
-            bridge->waiters[kept++] = bridge->waiters[i];
+    size_t written = land(bridge, held, fetch);
+    held->tier_tokens += (uint32_t)written * bridge->block_tokens;
+    if (written == fetch->count) {
+        set_ready(bridge, held, KV_BRIDGE_END_loaded);
+        return;
     }
-    bridge->waiter_count = kept;
+    bool absent = written == fetch->loaded && fetch->miss == TIER_MISS_absent;
+    bool unasked = fetch->lease_ms == 0 && wants_lease(bridge, fetch->count - written);
+    held->first += written;
+    if (absent && fetch->lease == KVTIER_LEASE_GRANTED) {
+        kv_claims_add(bridge->claims, &held->keys[held->first], held->count - held->first,
+                      monotime_ns() + fetch->lease_ms * 1000000);
+        set_ready(bridge, held, KV_BRIDGE_END_computed);
+    } else if (absent && fetch->lease == KVTIER_LEASE_ELSEWHERE) {
+        wait_elsewhere(bridge, held);
+    } else if (absent && unasked) {
+        set_state(bridge, held, KV_BRIDGE_STATE_queued);
+    } else {
+        compute_all(bridge, held, KV_BRIDGE_END_computed);
+    }
+}
+
+static void take_fetch(struct kv_bridge *bridge, struct kvtier_fetch *fetch)
+{
+    struct held *held = (struct held *)(uintptr_t)fetch->tag;
+    bridge->flying--;
+    bridge->leasing_blocks -= fetch->lease_ms ? fetch->count : 0;
+    settle(bridge, held, fetch);
+    kvtier_fetch_free(fetch);
+}
+
+static bool is_due(const struct kv_bridge *bridge, const struct held *held, int64_t now_ns, bool orphans)
+{
+    const struct block_key *key = &held->keys[held->first];
+    switch (held->state) {
+    case KV_BRIDGE_STATE_queued:
+        return bridge->flying < MAX_FLYING &&
+               (!held->asked || kv_cost_may_claim(&bridge->cost, promised(bridge)));
+    case KV_BRIDGE_STATE_elsewhere:
+        return now_ns >= held->look_ns;
+    case KV_BRIDGE_STATE_behind:
+        return has(bridge, key) || (orphans && !is_under_way(bridge, held, key));
+    default:
+        return false;
+    }
+}
+
+/* Everybody whose time has come looks again. */
+static void review(struct kv_bridge *bridge)
+{
+    int64_t now_ns = monotime_ns();
+    bool expired = kv_claims_expire(bridge->claims, now_ns);
+    bool orphans = expired || bridge->orphaned || now_ns >= bridge->orphans_ns;
+    if (orphans)
+        bridge->orphans_ns = now_ns + (int64_t)ORPHANS_EVERY_MS * 1000000;
+    bridge->orphaned = false;
+    for (size_t i = 0; i < bridge->held_count; i++)
+        if (is_due(bridge, bridge->held[i], now_ns, orphans))
+            look(bridge, bridge->held[i]);
+}
+
+/* ---- the engine loop's side ---- */
+
+static bool make_place(struct kv_bridge *bridge)
+{
+    if (bridge->held_count < bridge->held_capacity)
+        return true;
+    size_t capacity = bridge->held_capacity ? bridge->held_capacity * 2 : FIRST_HELD;
+    struct held **held = realloc(bridge->held, capacity * sizeof *held);
+    if (!held)
+        return false;
+    bridge->held = held;
+    bridge->held_capacity = capacity;
+    return true;
+}
+
+static struct held *describe_held(struct kv_bridge *bridge, const struct engine_request *request,
+                                  void *context)
+{
+    size_t count = engine_block_keys(bridge->options.engine, request, bridge->keys, bridge->max_blocks);
+    struct held *held =
+        count && make_place(bridge) ? calloc(1, sizeof *held + count * sizeof held->keys[0]) : NULL;
+    if (!held)
+        return NULL;
+    held->context = context;
+    held->prompt = request->prompt;
+    held->root =
+        block_key_root(engine_fingerprint(bridge->options.engine), request->salt, request->salt_bytes);
+    held->count = count;
+    memcpy(held->keys, bridge->keys, count * sizeof held->keys[0]);
+    return held;
+}
+
+static void end_held(struct kv_bridge *bridge, size_t at)
+{
+    struct held *held = bridge->held[at];
+    memmove(bridge->held + at, bridge->held + at + 1, (--bridge->held_count - at) * sizeof(struct held *));
+    bridge->states[held->state]--;
+    bridge->ends[held->end]++;
+    free(held);
+}
+
+bool kv_bridge_hold(struct kv_bridge *bridge, const struct engine_request *request, void *context,
+                    uint32_t *tier_tokens)
+{
+    *tier_tokens = 0;
+    struct held *held = describe_held(bridge, request, context);
+    if (!held)
+        return false; /* too short to have a block, or no memory to wait with */
+    size_t at = bridge->held_count++;
+    bridge->held[at] = held;
+    bridge->states[held->state]++;
+    look(bridge, held);
+    if (bridge->options.tier && held->first > 0)
+        kvtier_touch(bridge->options.tier, engine_fingerprint(bridge->options.engine), held->keys,
+                     held->first);
+    if (held->state != KV_BRIDGE_STATE_ready)
+        return true;
+    *tier_tokens = held->tier_tokens;
+    end_held(bridge, at);
+    return false;
 }
 
 bool kv_bridge_receive(struct kv_bridge *bridge, int timeout_ms, struct kv_bridge_ready *out)
 {
-    if (bridge->ready_count > 0) {
-        *out = (struct kv_bridge_ready){.context = bridge->ready[--bridge->ready_count]};
-        bridge->held--;
-        return true;
+    struct kvtier_fetch *fetch;
+    while (bridge->flying && (fetch = channel_receive(bridge->options.done, timeout_ms))) {
+        take_fetch(bridge, fetch);
+        timeout_ms = 0;
     }
-    struct kvtier_fetch *fetch = bridge->held ? channel_receive(bridge->done, timeout_ms) : NULL;
-    if (!fetch)
-        return false;
-    size_t at = 0;
-    while (bridge->flying[at] != fetch)
-        at++;
-    bridge->flying[at] = bridge->flying[--bridge->flying_count];
-    size_t written = land(bridge, fetch);
-    *out = (struct kv_bridge_ready){.context = (void *)(uintptr_t)fetch->tag,
-                                    .tier_tokens = (uint32_t)written * bridge->block_tokens};
-    wake_waiters(bridge, &fetch->blocks[0].key);
-    kvtier_fetch_free(fetch);
-    bridge->held--;
-    return true;
+    review(bridge);
+    for (size_t i = 0; i < bridge->held_count; i++)
+        if (bridge->held[i]->state == KV_BRIDGE_STATE_ready) {
+            *out = (struct kv_bridge_ready){bridge->held[i]->context, bridge->held[i]->tier_tokens};
+            end_held(bridge, i);
+            return true;
+        }
+    return false;
+}
+
+void kv_bridge_cancel(struct kv_bridge *bridge, const void *context)
+{
+    for (size_t i = 0; i < bridge->held_count; i++)
+        if (bridge->held[i]->context == context && bridge->held[i]->state != KV_BRIDGE_STATE_loading) {
+            set_ready(bridge, bridge->held[i], KV_BRIDGE_END_gave_up);
+            bridge->orphaned = true;
+        }
 }
 
 size_t kv_bridge_held(const struct kv_bridge *bridge)
 {
-    return bridge->held;
+    return bridge->held_count;
 }
 
 static void spill_block(struct kv_bridge *bridge, const struct engine_event *event)
 {
-    if (!kvtier_put_wanted(bridge->tier, &event->key, bridge->block_bytes))
+    struct kvtier *tier = bridge->options.tier;
+    if (!kvtier_put_wanted(tier, &event->key, bridge->block_bytes))
         return;
     struct kvtier_put *put = kvtier_put_new(bridge->block_tokens, bridge->block_bytes);
     if (!put)
         return;
-    if (engine_block_read(bridge->engine, &event->key, put->payload) != STATUS_OK) {
+    if (engine_block_read(bridge->options.engine, &event->key, put->payload) != STATUS_OK) {
         kvtier_put_free(put); /* evicted within the step that stored it */
         return;
     }
-    struct block_identity block = {.fingerprint = engine_fingerprint(bridge->engine),
+    struct block_identity block = {.fingerprint = engine_fingerprint(bridge->options.engine),
                                    .key = event->key,
                                    .parent = event->parent,
                                    .tokens = event->block_tokens,
@@ -246,20 +504,33 @@ static void spill_block(struct kv_bridge *bridge, const struct engine_event *eve
                                    .first_position = event->position,
                                    .payload_bytes = bridge->block_bytes};
     kvtier_put_describe(put, &block);
-    kvtier_put(bridge->tier, put);
+    kvtier_put(tier, put);
 }
 
 void kv_bridge_spill(struct kv_bridge *bridge, const struct engine_event *events, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
-        if (events[i].type == ENGINE_EVENT_BLOCK_STORED && (events[i].of_prompt || bridge->spill_generated))
+    for (size_t i = 0; i < count; i++) {
+        if (events[i].type != ENGINE_EVENT_BLOCK_STORED)
+            continue;
+        kv_claims_end(bridge->claims, &events[i].key);
+        if (bridge->options.tier && (events[i].of_prompt || bridge->options.spill_generated))
             spill_block(bridge, &events[i]);
+    }
 }
 
 void kv_bridge_note_prefill(struct kv_bridge *bridge, uint64_t tokens, int64_t took_ns)
 {
-    if (tokens == 0 || took_ns <= 0)
-        return;
-    double sample = (double)took_ns / (double)tokens;
-    bridge->prefill_ns_per_token += PREFILL_WEIGHT * (sample - bridge->prefill_ns_per_token);
+    kv_cost_note_prefill(&bridge->cost, tokens, took_ns);
+}
+
+void kv_bridge_stats_read(const struct kv_bridge *bridge, struct kv_bridge_stats *out)
+{
+    *out = (struct kv_bridge_stats){.waits = bridge->waits,
+                                    .prefill_s_per_token = bridge->cost.prefill_ns_per_token / 1e9};
+    for (int i = 0; i < KV_BRIDGE_STATE_COUNT; i++)
+        out->held[i] = bridge->states[i];
+    for (int i = 0; i < KV_BRIDGE_END_COUNT; i++)
+        out->ended[i] = bridge->ends[i];
+    if (bridge->options.host)
+        host_store_stats_read(bridge->options.host, &out->host);
 }
