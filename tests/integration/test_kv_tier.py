@@ -14,7 +14,7 @@ from jobs import line  # noqa: E402
 from models import any_model  # noqa: E402
 from process import Workspace, free_port, wait_until  # noqa: E402
 from redis_process import Redis  # noqa: E402
-from worker import Worker  # noqa: E402
+from worker import Worker, metric  # noqa: E402
 
 PREFIX = "Bought: kettle, mug, loose-leaf tea, tea towel, wooden spoon, chopping board, bread knife. " * 6
 
@@ -49,13 +49,6 @@ class Bench:
             answers[result["custom_id"].rsplit("-", 1)[1]] = (body["choices"], body["usage"])
         assert len(answers) == count
         return answers
-
-
-def metric(worker, name):
-    for text in worker.get("/metrics")[1].splitlines():
-        if text.startswith(name + " ") or text.startswith(name + "{"):
-            return float(text.rsplit(" ", 1)[1])
-    return None
 
 
 def choices(answers):

@@ -57,3 +57,11 @@ class Worker:
             return self.get("/readyz")[0] == 200
         wait_until("%s to be ready" % self.name, ready, timeout_s)
         return self
+
+
+def metric(worker, name, label=""):
+    """The value of the first sample of this name (that has this label) on the worker's metrics page."""
+    for text in worker.get("/metrics")[1].splitlines():
+        if text.startswith((name + " ", name + "{")) and label in text:
+            return float(text.rsplit(" ", 1)[1])
+    return None
