@@ -18,7 +18,9 @@
 #include "tests/support/redis_server.h"
 #include "worker/infer/kv_bridge.h"
 
-enum { ASKED = 24, PROMPT = 200, PREFIX = 192, FETCHES = 64, PATIENCE_MS = 20000, SLOW_NS = 1000000 };
+enum { ASKED = 24, PROMPT = 200, PREFIX = 192, FETCHES = 64, PATIENCE_MS = 60000 };
+/* What computing a token is said to take: deadlines and leases follow from it, whatever this machine does. */
+enum { USUAL_US = 20000, QUICK_US = 1000 };
 
 static const char *const roomy[] = {"--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru", NULL};
 static struct redis_server server;
@@ -38,6 +40,7 @@ struct setting {
     int32_t blocks;
     size_t host_blocks;
     bool no_tier, no_singleflight;
+    int64_t token_us; /* 0: USUAL_US */
 };
 
 static void open_tier(struct worker *worker)
@@ -73,7 +76,8 @@ static struct worker *open_worker(const struct setting *setting)
                                        .max_context_tokens = FIXTURE_MAX_TOKENS,
                                        .singleflight = !setting->no_singleflight};
     assert_int_equal(kv_bridge_open(&worker->bridge, &bridge, NULL), STATUS_OK);
-    kv_bridge_note_prefill(worker->bridge, 1000, 1000 * (int64_t)SLOW_NS); /* as on a larger model */
+    int64_t token_us = setting->token_us ? setting->token_us : USUAL_US;
+    kv_bridge_note_prefill(worker->bridge, 1000, 1000 * 1000 * token_us);
     return worker;
 }
 
@@ -155,6 +159,29 @@ static uint64_t computed(const struct worker *worker)
     return stats.prompt_tokens;
 }
 
+static uint64_t stored(const struct worker *worker)
+{
+    struct kvtier_stats stats;
+    kvtier_stats_read(worker->tier, &stats);
+    return stats.stored_blocks;
+}
+
+static uint64_t touched(const struct worker *worker)
+{
+    struct kvtier_stats stats;
+    kvtier_stats_read(worker->tier, &stats);
+    return stats.touched_blocks;
+}
+
+static void wait_for(const struct worker *worker, uint64_t (*count)(const struct worker *), uint64_t least)
+{
+    int64_t end_ms = monotime_ms() + PATIENCE_MS;
+    while (count(worker) < least) {
+        assert_true(monotime_ms() < end_ms);
+        usleep(1000);
+    }
+}
+
 static struct kv_bridge_stats stats_of(const struct worker *worker)
 {
     struct kv_bridge_stats stats;
@@ -227,7 +254,10 @@ static void without_singleflight_both_compute(void **state)
     struct worker *a = open_worker(&setting), *b = open_worker(&setting);
     ask(a, 0, 0, 1);
     ask(b, 0, 1, 1);
-    usleep(50000); /* both have looked before either has computed */
+    while (!a->submitted[0] || !b->submitted[0]) { /* both have looked before either has computed */
+        receive(a);
+        receive(b);
+    }
     run(a, b);
     assert_int_equal(computed(a) + computed(b), 2 * PROMPT);
     close_worker(a);
@@ -237,7 +267,7 @@ static void without_singleflight_both_compute(void **state)
 static void a_worker_that_dies_costs_its_lease(void **state)
 {
     (void)state;
-    struct setting setting = {0};
+    struct setting setting = {.token_us = QUICK_US};
     struct worker *a = open_worker(&setting), *b = open_worker(&setting);
     ask(a, 0, 0, 1);
     while (!a->submitted[0])
@@ -245,7 +275,8 @@ static void a_worker_that_dies_costs_its_lease(void **state)
     ask(b, 0, 1, 1);
     int64_t begin_ms = monotime_ms();
     run(b, NULL);
-    assert_in_range(monotime_ms() - begin_ms, 100, 2500); /* 2 x 192 tokens at 1 ms */
+    assert_in_range(monotime_ms() - begin_ms, 100,
+                    5000); /* 2 x 192 tokens at 1 ms, and the machine's moods */
     assert_int_equal(computed(b), PROMPT);
     assert_int_equal(stats_of(b).waits, 1);
     compare_alone(b, 0);
@@ -287,7 +318,7 @@ static void a_cancelled_wait_ends_at_once(void **state)
 static void without_redis_everybody_computes(void **state)
 {
     (void)state;
-    struct setting setting = {0};
+    struct setting setting = {.token_us = QUICK_US};
     struct worker *a = open_worker(&setting);
     redis_server_signal(&server, SIGSTOP);
     for (size_t i = 0; i < 6; i++)
@@ -346,19 +377,18 @@ static void local_hits_are_told_to_redis(void **state)
     (void)state;
     struct setting setting = {0};
     struct worker *a = open_worker(&setting), *b = open_worker(&setting);
-    struct kvtier_stats stats;
     ask(a, 0, 0, 1);
     run(a, NULL);
-    usleep(100000);
+    wait_for(a, stored, PREFIX / FIXTURE_BLOCK_TOKENS);
     ask(b, 0, 1, 1);
     run(b, NULL);
     assert_int_equal(b->tier_tokens[0], PREFIX);
     ask(b, 1, 2, 1); /* now local: b has not said so yet */
     ask(b, 2, 3, 1); /* and then not again within the minute */
     run(b, NULL);
-    usleep(100000);
-    kvtier_stats_read(b->tier, &stats);
-    assert_int_equal(stats.touched_blocks, PREFIX / FIXTURE_BLOCK_TOKENS);
+    wait_for(b, touched, PREFIX / FIXTURE_BLOCK_TOKENS);
+    usleep(50000);
+    assert_int_equal(touched(b), PREFIX / FIXTURE_BLOCK_TOKENS);
     close_worker(a);
     close_worker(b);
 }
