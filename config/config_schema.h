@@ -108,6 +108,13 @@
       "of workers that miss the same prefix at once one computes it, the others wait for it in Redis")   \
     X(kvtier, salt, SECRET, "", 0, 0, "isolates this worker group's blocks")
 
+#define CONFIG_KV_EVENTS(X)                                                                                 \
+    X(kv_events, bind, STRING, "", 0, 0,                                                                    \
+      "PUB address that tells routers what is in the KV cache, in vLLM's format; empty: none")              \
+    X(kv_events, replay_bind, STRING, "", 0, 0, "ROUTER address for batches that were missed; empty: none") \
+    X(kv_events, topic, STRING, "", 0, 0, "first frame, for example kv@WORKER@MODEL")                       \
+    X(kv_events, replay_bytes, INT, 67108864, 65536, 17179869184, "batches kept for replay")
+
 #define CONFIG_CATALOGS(X)                   \
     X(catalogs, directory, STRING, "", 0, 0, \
       "directory of NAME@VERSION.jsonl files that jobs may name; empty: none")
@@ -128,15 +135,16 @@
     X(worker, trust_headers, BOOL, false, 0, 0, "believe millrace-tenant headers")            \
     X(worker, log_level, ENUM, "info", "error|warn|info|debug", 0, "least severe lines to log")
 
-#define CONFIG_SECTIONS(S)                                                     \
-    S(model, CONFIG_MODEL)                                                     \
-    S(engine, CONFIG_ENGINE)                                                   \
-    S(kafka, CONFIG_KAFKA)                                                     \
-    S(results, CONFIG_RESULTS)                                                 \
-    S(limits, CONFIG_LIMITS)                                                   \
-    S(stream, CONFIG_STREAM)                                                   \
-    S(proxy, CONFIG_PROXY)                                                     \
-    S(kvtier, CONFIG_KVTIER) S(catalogs, CONFIG_CATALOGS) S(http, CONFIG_HTTP) \
+#define CONFIG_SECTIONS(S)                                                           \
+    S(model, CONFIG_MODEL)                                                           \
+    S(engine, CONFIG_ENGINE)                                                         \
+    S(kafka, CONFIG_KAFKA)                                                           \
+    S(results, CONFIG_RESULTS)                                                       \
+    S(limits, CONFIG_LIMITS)                                                         \
+    S(stream, CONFIG_STREAM)                                                         \
+    S(proxy, CONFIG_PROXY)                                                           \
+    S(kvtier, CONFIG_KVTIER)                                                         \
+    S(kv_events, CONFIG_KV_EVENTS) S(catalogs, CONFIG_CATALOGS) S(http, CONFIG_HTTP) \
         S(status_page, CONFIG_STATUS_PAGE) S(worker, CONFIG_WORKER)
 
 #endif

@@ -23,6 +23,7 @@ INTRODUCTIONS = {
     "stream": "Live tokens over ZeroMQ",
     "proxy": "The stream proxy's side of the workers; readers use the addresses of the stream section",
     "kvtier": "KV blocks shared between workers through Redis",
+    "kv_events": "What is in the KV cache, told to routers on ZeroMQ as vLLM does (docs/formats/kv_events.md)",
     "catalogs": "Catalogues that jobs may be constrained to (docs/formats/catalog.md)",
     "http": "Metrics and health",
     "status_page": "The page for people on the HTTP port, read-only",

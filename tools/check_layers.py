@@ -29,7 +29,8 @@ HOMES = {
     "hiredis/*": ["kvtier/redis_connection.c"],
     "librdkafka/*": ["worker/kafka_client.h", "worker/intake/job_source.c", "worker/emit/result_sink.c",
                      "worker/cli/*.c"],
-    "zmq.h": ["worker/stream_socket.c", "worker/emit/token_stream.c", "worker/stream_proxy.c",
+    "zmq.h": ["worker/stream_socket.c", "worker/emit/token_stream.c", "worker/emit/kv_events.c",
+              "worker/stream_proxy.c",
               "worker/cli/stream_client.c"],
     "microhttpd.h": ["worker/health.c"],
 }

@@ -277,6 +277,16 @@ static void render_bridge(struct page page, const struct kv_bridge_stats *b)
                 (double)b->host.dropped);
 }
 
+static void render_events(struct page page, const struct kv_events_stats *e)
+{
+    plain_value(page, "millrace_kv_event_batches_total", "counter", "Batches of KV events published.",
+                (double)e->batches);
+    plain_value(page, "millrace_kv_event_batches_lost_total", "counter", "Batches that readers never get.",
+                (double)e->dropped);
+    plain_value(page, "millrace_kv_event_replays_total", "counter", "Replay requests answered.",
+                (double)e->replays);
+}
+
 void metrics_render(const struct metrics *metrics, const struct metrics_sources *sources, int64_t now_ms,
                     struct bytes *out)
 {
@@ -287,4 +297,6 @@ void metrics_render(const struct metrics *metrics, const struct metrics_sources 
         render_tier(page, sources->tier);
     if (sources->bridge)
         render_bridge(page, sources->bridge);
+    if (sources->events)
+        render_events(page, sources->events);
 }

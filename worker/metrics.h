@@ -57,6 +57,7 @@ struct metrics_sources {
     const struct engine_stats *engine;
     const struct kvtier_stats *tier;      /* NULL: none */
     const struct kv_bridge_stats *bridge; /* NULL: none */
+    const struct kv_events_stats *events; /* NULL: none */
 };
 
 /* Prometheus text format 0.0.4. */

@@ -35,7 +35,8 @@ struct worker {
     struct channel *loaded;   /* tier -> engine: struct kvtier_fetch */
     struct kvtier *tier;      /* NULL: disabled */
     struct host_store *host;  /* NULL: none */
-    struct kv_bridge *bridge; /* NULL: neither of them */
+    struct kv_events *events; /* NULL: nobody is told */
+    struct kv_bridge *bridge; /* NULL: none of them */
     struct engine_loop *loop;
     struct emit *emit;
     struct intake *intake;
@@ -53,6 +54,7 @@ static void render_metrics(void *context, struct bytes *out)
     struct engine_stats engine;
     struct kvtier_stats tier;
     struct kv_bridge_stats bridge;
+    struct kv_events_stats events;
     struct metrics_sources sources = {.engine = &engine};
     engine_loop_stats(worker->loop, &engine);
     if (worker->tier) {
@@ -62,6 +64,10 @@ static void render_metrics(void *context, struct bytes *out)
     if (worker->bridge) {
         kv_bridge_stats_read(worker->bridge, &bridge);
         sources.bridge = &bridge;
+    }
+    if (worker->events) {
+        kv_events_stats_read(worker->events, &events);
+        sources.events = &events;
     }
     metrics_render(&worker->metrics, &sources, walltime_ms(), out);
 }
@@ -155,6 +161,17 @@ static enum status open_tier(struct worker *worker, struct error *err)
     return status == STATUS_OK ? kvtier_open(&worker->tier, &options, err) : status;
 }
 
+static enum status open_events(struct worker *worker, struct error *err)
+{
+    const struct config *config = worker->config;
+    const struct kv_events_options options = {.bind = config->kv_events.bind,
+                                              .replay_bind = config->kv_events.replay_bind,
+                                              .topic = config->kv_events.topic,
+                                              .security = stream_security_of(config),
+                                              .replay_bytes = (size_t)config->kv_events.replay_bytes};
+    return kv_events_open(&worker->events, &options, err);
+}
+
 /* What holds KV blocks outside the engine, and what joins it to the engine. */
 static enum status open_kv(struct worker *worker, struct error *err)
 {
@@ -166,12 +183,15 @@ static enum status open_kv(struct worker *worker, struct error *err)
     if (status == STATUS_OK && config->kvtier.host_mb > 0)
         status = host_store_open(&worker->host, (size_t)config->kvtier.host_mb << 20,
                                  engine_block_bytes(engine), err);
-    if (status != STATUS_OK || (!worker->tier && !worker->host))
+    if (status == STATUS_OK && *config->kv_events.bind)
+        status = open_events(worker, err);
+    if (status != STATUS_OK || (!worker->tier && !worker->host && !worker->events))
         return status;
     struct kv_bridge_options bridge = {.engine = engine,
                                        .tier = worker->tier,
                                        .done = worker->loaded,
                                        .host = worker->host,
+                                       .events = worker->events,
                                        .block_tokens = (int32_t)config->engine.block_tokens,
                                        .max_context_tokens = worker->setup->parse.max_context_tokens,
                                        .singleflight = config->kvtier.singleflight};
@@ -347,6 +367,7 @@ enum status worker_close(struct worker *worker, struct error *err)
     kv_bridge_close(worker->bridge);
     kvtier_close(worker->tier, TIER_DRAIN_MS);
     host_store_close(worker->host);
+    kv_events_close(worker->events);
     close_channels(worker);
     snapshot_release(&worker->shared.jobs);
     snapshot_release(&worker->block_map);

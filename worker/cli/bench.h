@@ -10,6 +10,7 @@
 
 int bench_engine(int argc, char **argv);
 int bench_tier(int argc, char **argv);
+int bench_prefix(int argc, char **argv);
 int bench_text(int argc, char **argv);
 int bench_steps(int argc, char **argv);
 

@@ -69,6 +69,15 @@ static void take_evicted(void *context, const struct block_key *key, const void 
     struct kv_bridge *bridge = context;
     if (bridge->options.host)
         host_store_put(bridge->options.host, key, payload);
+    if (bridge->options.events)
+        kv_events_removed(bridge->options.events, key);
+}
+
+static void tell_stored(struct kv_bridge *bridge, const struct block_key *key, const struct block_key *parent,
+                        const int32_t *tokens, uint32_t position)
+{
+    if (bridge->options.events)
+        kv_events_stored(bridge->options.events, key, position ? parent : NULL, tokens, bridge->block_tokens);
 }
 
 enum status kv_bridge_open(struct kv_bridge **out, const struct kv_bridge_options *options, struct error *err)
@@ -179,9 +188,13 @@ static size_t room_beside_beginning(const struct kv_bridge *bridge, const struct
 
 static void write_block(struct kv_bridge *bridge, const struct held *held, size_t index, const void *payload)
 {
-    CHECK(engine_block_write(bridge->options.engine, &held->keys[index], parent_of(held, index), payload) ==
-          STATUS_OK);
-    kv_claims_end(bridge->claims, &held->keys[index]);
+    const struct block_key *key = &held->keys[index], *parent = parent_of(held, index);
+    bool is_new = !has(bridge, key);
+    CHECK(engine_block_write(bridge->options.engine, key, parent, payload) == STATUS_OK);
+    kv_claims_end(bridge->claims, key);
+    if (is_new)
+        tell_stored(bridge, key, parent, held->prompt + index * bridge->block_tokens,
+                    (uint32_t)(index * bridge->block_tokens));
 }
 
 static void skip_local(const struct kv_bridge *bridge, struct held *held)
@@ -510,12 +523,17 @@ static void spill_block(struct kv_bridge *bridge, const struct engine_event *eve
 void kv_bridge_spill(struct kv_bridge *bridge, const struct engine_event *events, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        if (events[i].type != ENGINE_EVENT_BLOCK_STORED)
+        const struct engine_event *event = &events[i];
+        if (event->type != ENGINE_EVENT_BLOCK_STORED)
             continue;
-        kv_claims_end(bridge->claims, &events[i].key);
-        if (bridge->options.tier && (events[i].of_prompt || bridge->options.spill_generated))
-            spill_block(bridge, &events[i]);
+        kv_claims_end(bridge->claims, &event->key);
+        if (bridge->options.tier && (event->of_prompt || bridge->options.spill_generated))
+            spill_block(bridge, event);
+        if (has(bridge, &event->key)) /* and not evicted within the step that stored it */
+            tell_stored(bridge, &event->key, &event->parent, event->block_tokens, event->position);
     }
+    if (bridge->options.events)
+        kv_events_flush(bridge->options.events);
 }
 
 void kv_bridge_note_prefill(struct kv_bridge *bridge, uint64_t tokens, int64_t took_ns)

@@ -12,14 +12,16 @@
 #include "engine/engine.h"
 #include "kvtier/host_store.h"
 #include "kvtier/kvtier.h"
+#include "worker/emit/kv_events.h"
 
 struct kv_bridge;
 
 struct kv_bridge_options {
-    struct engine *engine;   /* borrowed */
-    struct kvtier *tier;     /* borrowed; NULL: none */
-    struct channel *done;    /* the tier's `done` */
-    struct host_store *host; /* borrowed: takes what the engine evicts; NULL: none */
+    struct engine *engine;    /* borrowed */
+    struct kvtier *tier;      /* borrowed; NULL: none */
+    struct channel *done;     /* the tier's `done` */
+    struct host_store *host;  /* borrowed: takes what the engine evicts; NULL: none */
+    struct kv_events *events; /* borrowed: is told what enters and leaves the engine's cache; NULL: nobody */
     int32_t block_tokens;
     int32_t max_context_tokens;
     bool spill_generated; /* also blocks that hold generated tokens */
@@ -45,7 +47,7 @@ bool kv_bridge_receive(struct kv_bridge *bridge, int timeout_ms, struct kv_bridg
 /* A held request that is not wanted any more comes back with the next receive, or when its fetch does. */
 void kv_bridge_cancel(struct kv_bridge *bridge, const void *context);
 size_t kv_bridge_held(const struct kv_bridge *bridge);
-/* After a step: hands the step's full blocks to the tier. */
+/* After a step: hands the step's full blocks to the tier, and what happened to the cache to the events. */
 void kv_bridge_spill(struct kv_bridge *bridge, const struct engine_event *events, size_t count);
 /* Measured cost of computing one prompt token, for deadlines. */
 void kv_bridge_note_prefill(struct kv_bridge *bridge, uint64_t tokens, int64_t took_ns);
