@@ -444,6 +444,8 @@ void kvtier_stats_read(const struct kvtier *tier, struct kvtier_stats *out)
         .store_ns = tier->store_ns,
         .loads = tier->loads,
         .stores = tier->stores,
+        .loading_bytes = tier->fetch_bytes,
+        .storing_bytes = tier->put_bytes,
         .touched_blocks = tier->touched_blocks,
         .leases_granted = tier->leases_granted,
         .leases_elsewhere = tier->leases_elsewhere,

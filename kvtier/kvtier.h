@@ -102,6 +102,7 @@ struct kvtier_stats {
     uint64_t dropped_full, dropped_breaker, dropped_failed; /* puts */
     uint64_t load_ns, store_ns;                             /* sums over requests, for means */
     uint64_t loads, stores;
+    uint64_t loading_bytes, storing_bytes; /* reserved for fetches and puts under way */
     uint64_t touched_blocks, leases_granted, leases_elsewhere;
     double round_trip_s, load_bytes_per_s; /* moving averages; 0: not measured yet */
     bool reader_up, writer_up;             /* breaker closed */

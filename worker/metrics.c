@@ -232,6 +232,11 @@ static void render_tier(struct page page, const struct kvtier_stats *t)
     plain_value(page, "millrace_kvtier_load_bytes_total", "counter", "Bytes loaded.", (double)t->load_bytes);
     plain_value(page, "millrace_kvtier_store_bytes_total", "counter", "Bytes written.",
                 (double)t->store_bytes);
+    head(page, "millrace_kvtier_inflight_bytes", "gauge", "Bytes of loads and stores under way.");
+    bytes_appendf(page.out,
+                  "millrace_kvtier_inflight_bytes{way=\"load\"} %llu\n"
+                  "millrace_kvtier_inflight_bytes{way=\"store\"} %llu\n",
+                  (unsigned long long)t->loading_bytes, (unsigned long long)t->storing_bytes);
     plain_value(page, "millrace_kvtier_touched_blocks_total", "counter",
                 "Blocks hit locally whose recency was refreshed.", (double)t->touched_blocks);
     head(page, "millrace_kvtier_leases_total", "counter", "Leases asked for, by who has them.");
