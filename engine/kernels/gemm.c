@@ -96,10 +96,11 @@ static void activation_prepare(struct activation *x, int32_t row_begin, int32_t 
 {
     float *data = x->data;
     size_t row_bytes = (size_t)x->k * sizeof *data;
-    size_t begin = (size_t)row_begin * (size_t)x->k, end = (size_t)row_end * (size_t)x->k;
-    memcpy(data + begin, x->source + begin, (end - begin) * sizeof *data);
+    for (int32_t row = row_begin; row < row_end; row++)
+        memcpy(data + (size_t)row * (size_t)x->k, activation_source(x, row), row_bytes);
     if (row_end == x->rows)
-        memset(data + end, 0, (round_up(x->rows, TILE_ROWS) - (size_t)x->rows) * row_bytes);
+        memset(data + (size_t)row_end * (size_t)x->k, 0,
+               (round_up(x->rows, TILE_ROWS) - (size_t)x->rows) * row_bytes);
 }
 
 static void matmul(float *y, size_t y_stride, const struct weight *w, const struct activation *x,

@@ -28,9 +28,17 @@ struct weight {
 struct activation {
     enum weight_format format;
     int32_t rows, k;
-    const float *source; /* [rows][k]: formats that need no conversion read it directly */
-    void *data;          /* activation_bytes(); 64-byte aligned */
+    const float *source;        /* [rows][k]: formats that need no conversion read it directly */
+    void *data;                 /* activation_bytes(); 64-byte aligned */
+    const int32_t *source_rows; /* [rows] row r is row source_rows[r] of source; NULL: it is row r */
 };
+
+/* Row `row` before its conversion: [k]. */
+static inline const float *activation_source(const struct activation *x, int32_t row)
+{
+    const int32_t from = x->source_rows ? x->source_rows[row] : row;
+    return x->source + (size_t)from * (size_t)x->k;
+}
 
 struct attention_args {
     const float *q; /* [rows][heads * head_dim], rope applied; row stride q_stride floats */

@@ -13,6 +13,7 @@
 
 #include "base/check.h"
 #include "engine/kernels/dtype.h"
+#include "engine/kernels/exp.h"
 
 enum { LANES = 16, TILE_TOKENS = 16, ROW_BLOCK = 4 };
 
@@ -46,29 +47,6 @@ static float dot_bf16(const float *a, const uint16_t *b, int32_t n)
     for (; i < n; i++)
         lanes[i % LANES] += a[i] * dtype_f32_from_bf16(b[i]);
     return fold_lanes(lanes);
-}
-
-/* e^x within 1 ulp for normal results: x = n ln 2 + r, Taylor series of degree 7 in r (|r| <= ln2 / 2, so
- * the first term left out is below 6e-9). Results under 2^-126 become 0. */
-static float exp_f32(float x)
-{
-    if (x < -87.33f)
-        return 0.0f;
-    if (x > 88.37f)
-        return INFINITY;
-    const float shift = 0x1.8p23f; /* adding it rounds to an integer, left in the low mantissa bits */
-    float shifted = x * 0x1.715476p+0f + shift;
-    float n = shifted - shift;
-    float r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f; /* ln 2 in two parts; n * first part is exact */
-    float p = 1.0f / 5040.0f;
-    p = p * r + 1.0f / 720.0f;
-    p = p * r + 1.0f / 120.0f;
-    p = p * r + 1.0f / 24.0f;
-    p = p * r + 1.0f / 6.0f;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
-    return p * dtype_f32_from_bits((dtype_f32_bits(shifted) << 23) + 0x3f800000u);
 }
 
 static bool always_supported(void)
@@ -136,7 +114,7 @@ static void matmul(float *y, size_t y_stride, const struct weight *w, const stru
         int32_t row_end = row + ROW_BLOCK < x->rows ? row + ROW_BLOCK : x->rows;
         for (int32_t n = n_begin; n < n_end; n++)
             for (int32_t r = row; r < row_end; r++) {
-                float sum = dot_weight(w, n, x->source + (size_t)r * (size_t)x->k);
+                float sum = dot_weight(w, n, activation_source(x, r));
                 y[(size_t)r * y_stride + (size_t)n] = bias ? sum + bias[n] : sum;
             }
     }

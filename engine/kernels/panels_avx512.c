@@ -214,7 +214,7 @@ void avx512_activation_prepare(struct activation *x, int32_t row_begin, int32_t 
 {
     const size_t stride = activation_stride(x->format, x->k);
     for (int32_t row = row_begin; row < row_end; row++) {
-        const float *source = x->source + (size_t)row * (size_t)x->k;
+        const float *source = activation_source(x, row);
         uint8_t *out = (uint8_t *)x->data + (size_t)row * stride;
         switch (x->format) {
         case WEIGHT_F32:

@@ -142,7 +142,7 @@ static void quantise_row(uint8_t *out, const float *x, int32_t k)
 void avx2_activation_prepare(struct activation *x, int32_t row_begin, int32_t row_end)
 {
     for (int32_t row = row_begin; row < row_end; row++) {
-        const float *source = x->source + (size_t)row * (size_t)x->k;
+        const float *source = activation_source(x, row);
         uint8_t *out = (uint8_t *)x->data + (size_t)row * row_stride(x->format, x->k);
         if (x->format == WEIGHT_INT8) {
             quantise_row(out, source, x->k);
