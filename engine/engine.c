@@ -660,6 +660,8 @@ void engine_stats_read(const struct engine *engine, struct engine_stats *out)
     out->blocks_total = block_pool_size(engine->pool);
     out->blocks_used = out->blocks_total - block_pool_available(engine->pool);
     out->blocks_cached = block_pool_cached(engine->pool);
+    out->experts = model_hparams(engine->options.model)->experts;
+    out->expert_load = model_expert_load(engine->options.model);
 }
 
 void engine_check_invariants(const struct engine *engine)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes tests/golden/models: miniature random-weight models and what Hugging Face transformers computes
 with them in float32. Run in an environment with torch and transformers (the files were made with torch 2.15
-and transformers 5.23 on a CPU):  python3 tools/make_model_golden.py [OUT_DIR]
+and transformers 5.23 and 5.24 on a CPU):  python3 tools/make_model_golden.py [OUT_DIR [MODEL...]]
 
 Each model directory also holds golden.bin, little-endian:
   int32 prompt_tokens, greedy_tokens, vocab | int32 prompt[] | int32 greedy[] | float32 logits[prompt][vocab]
@@ -15,8 +15,9 @@ import struct
 import sys
 
 import torch
-from transformers import (LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config,
-                          Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+from transformers import (LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, MixtralConfig,
+                          MixtralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen2MoeConfig, Qwen2MoeForCausalLM,
+                          Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM)
 
 PROMPT_TOKENS = 90
 GREEDY_TOKENS = 32
@@ -53,6 +54,19 @@ MODELS = {
     "qwen3": ((Qwen3Config(**{**SHAPE, "num_attention_heads": 6}, head_dim=24, tie_word_embeddings=True,
                            rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}), Qwen3ForCausalLM),
               torch.float32, {}),
+    "mixtral": ((MixtralConfig(**{**SHAPE, "intermediate_size": 40}, num_local_experts=5, num_experts_per_tok=2,
+                               sliding_window=40, rope_parameters=rope("default")), MixtralForCausalLM),
+                torch.float16, {}),
+    "qwen2-moe": ((Qwen2MoeConfig(**{**SHAPE, "num_hidden_layers": 3}, num_experts=6, num_experts_per_tok=4,
+                                  moe_intermediate_size=24, shared_expert_intermediate_size=48,
+                                  decoder_sparse_step=2, norm_topk_prob=False, tie_word_embeddings=True,
+                                  rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
+                   Qwen2MoeForCausalLM), torch.float16, {"old_spelling": True}),
+    "qwen3-moe": ((Qwen3MoeConfig(**{**SHAPE, "num_hidden_layers": 3}, head_dim=24, num_experts=9,
+                                  num_experts_per_tok=3, moe_intermediate_size=24, mlp_only_layers=[1],
+                                  norm_topk_prob=True, tie_word_embeddings=True,
+                                  rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
+                   Qwen3MoeForCausalLM), torch.bfloat16, {}),
 }
 
 
@@ -66,7 +80,7 @@ def randomise(model, generator):
         elif "embed_tokens" in name or "lm_head" in name:
             parameter.data = 0.4 * noise
         else:
-            parameter.data = 1.5 * noise / parameter.shape[1] ** 0.5
+            parameter.data = 1.5 * noise / parameter.shape[-1] ** 0.5
 
 
 def old_spelling(path):
@@ -128,7 +142,7 @@ def main():
     root = pathlib.Path(__file__).resolve().parent.parent
     out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else root / "tests" / "golden" / "models"
     torch.set_num_threads(1)
-    for name in MODELS:
+    for name in sys.argv[2:] or MODELS:
         make(name, out)
 
 

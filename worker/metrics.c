@@ -159,6 +159,27 @@ static void render_engine(struct page page, const struct metrics *m, const struc
     render_histograms(page, m);
 }
 
+/* Ratios over time are rates of these: hottest * experts / rows is the busiest expert over the mean. */
+static void render_experts(struct page page, const struct engine_stats *e)
+{
+    const struct expert_load *load = &e->expert_load;
+    if (e->experts == 0)
+        return;
+    plain_value(page, "millrace_moe_experts", "gauge", "Experts of a layer.", e->experts);
+    plain_value(page, "millrace_moe_imbalance", "gauge",
+                "Rows of a layer's busiest expert in a step over the mean, since the start.",
+                load->rows ? (double)load->hottest_rows * e->experts / (double)load->rows : 0);
+    plain_value(page, "millrace_moe_layer_steps_total", "counter", "Layers with experts computed.",
+                (double)load->layer_steps);
+    plain_value(page, "millrace_moe_expert_rows_total", "counter", "Rows given to experts.",
+                (double)load->rows);
+    plain_value(page, "millrace_moe_hottest_expert_rows_total", "counter",
+                "Rows given to the busiest expert of each layer and step.", (double)load->hottest_rows);
+    plain_value(page, "millrace_moe_experts_used_total", "counter",
+                "Experts that had rows, of each layer and step: whose weights were read.",
+                (double)load->touched);
+}
+
 static void render_queue(struct page page, const struct metrics *m, int64_t now_ms)
 {
     static const char *const statuses[METRICS_RESULTS] = {"completed", "failed", "cancelled", "expired"};
@@ -297,6 +318,7 @@ void metrics_render(const struct metrics *metrics, const struct metrics_sources 
 {
     struct page page = {out, metrics->model};
     render_engine(page, metrics, sources->engine);
+    render_experts(page, sources->engine);
     render_queue(page, metrics, now_ms);
     if (sources->tier)
         render_tier(page, sources->tier);

@@ -11,58 +11,28 @@
 #include "base/check.h"
 #include "engine/kernels/dtype.h"
 #include "engine/kv/kv_cache.h"
+#include "engine/model/layout.h"
 #include "engine/model/rope.h"
 
-enum { ALIGNMENT_BYTES = 64, CHUNKS_PER_MEMBER = 8 };
+enum { MAX_PRODUCTS = 3 }; /* of the same rows */
 
-/* One member's view of one call; all members hold the same values but `member`. */
-struct forward {
-    struct model *model;
-    struct kv_cache *kv;
-    const struct batch *batch;
-    float *logits;
-    int member, members;
-    int32_t rows; /* the batch's, and from the last layer's MLP on only those whose logits are wanted */
-};
-
-/* A product of the rows that `prepare_rows` converted last. */
-struct product {
-    const struct weight *weight;
-    const float *bias; /* [n] or NULL */
-    float *y;          /* [rows][n] */
-};
-
-static size_t align_up(size_t bytes)
+/* 0: every layer has experts. */
+static int32_t dense_width(const struct hparams *h)
 {
-    return (bytes + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
-}
-
-static size_t max_size(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
-/* Hands out aligned pieces of one block of memory, or only counts when there is none yet. */
-struct layout {
-    uint8_t *base; /* NULL: counting */
-    size_t at_bytes;
-};
-
-static void *take(struct layout *layout, size_t bytes)
-{
-    void *piece = layout->base ? layout->base + layout->at_bytes : NULL;
-    layout->at_bytes += align_up(bytes);
-    return piece;
+    for (int32_t layer = 0; layer < h->layers; layer++)
+        if (!hparams_layer_is_sparse(h, layer))
+            return h->intermediate;
+    return 0;
 }
 
 static size_t operand_bytes(const struct model *model)
 {
     const struct hparams *h = &model->hparams;
-    const int32_t depths[] = {h->hidden, h->heads * h->head_dim, h->intermediate};
+    const int32_t width = dense_width(h), depths[] = {h->hidden, h->heads * h->head_dim, width};
     size_t bytes = 0;
-    for (size_t i = 0; i < sizeof depths / sizeof depths[0]; i++)
-        bytes = max_size(bytes, model->kernels->activation_bytes(model->weight_format,
-                                                                 model->max_batch_tokens, depths[i]));
+    for (size_t i = 0; i < (width > 0 ? 3 : 2); i++)
+        bytes = layout_max(bytes, model->kernels->activation_bytes(model->weight_format,
+                                                                   model->max_batch_tokens, depths[i]));
     return bytes;
 }
 
@@ -72,43 +42,32 @@ void forward_layout(struct forward_buffers *out, const struct model *model, int 
     const int32_t rows = model->max_batch_tokens;
     const size_t column_bytes = (size_t)rows * sizeof(float);
     const size_t hidden_bytes = column_bytes * (size_t)h->hidden,
-                 mlp_bytes = column_bytes * (size_t)h->intermediate;
+                 mlp_bytes = column_bytes * (size_t)dense_width(h);
     const size_t q_bytes = column_bytes * (size_t)(h->heads * h->head_dim);
     const size_t kv_bytes = column_bytes * (size_t)(h->kv_heads * h->head_dim);
     const size_t rope_bytes = column_bytes * (size_t)(h->head_dim / 2);
     struct layout layout = {.base = base};
-    out->x = take(&layout, hidden_bytes);
-    out->normed = take(&layout, hidden_bytes);
+    out->x = layout_take(&layout, hidden_bytes);
+    out->normed = layout_take(&layout, hidden_bytes);
 
-    struct layout mlp = layout; /* starts where q starts */
-    out->q = take(&layout, q_bytes);
-    out->k = take(&layout, kv_bytes);
-    out->v = take(&layout, kv_bytes);
-    out->attention_out = take(&layout, q_bytes);
-    out->gate = take(&mlp, mlp_bytes);
-    out->up = take(&mlp, mlp_bytes);
-    layout.at_bytes = max_size(layout.at_bytes, mlp.at_bytes);
+    struct layout mlp = layout, experts = layout; /* start where q starts */
+    out->q = layout_take(&layout, q_bytes);
+    out->k = layout_take(&layout, kv_bytes);
+    out->v = layout_take(&layout, kv_bytes);
+    out->attention_out = layout_take(&layout, q_bytes);
+    out->gate = layout_take(&mlp, mlp_bytes);
+    out->up = layout_take(&mlp, mlp_bytes);
+    moe_layout(&out->moe, model, members, &experts);
+    layout.at_bytes = layout_max(layout_max(layout.at_bytes, mlp.at_bytes), experts.at_bytes);
 
-    out->cos = take(&layout, rope_bytes);
-    out->sin = take(&layout, rope_bytes);
-    out->operands = take(&layout, operand_bytes(model));
-    out->scratch_bytes = align_up(model->kernels->attention_scratch_bytes(
+    out->cos = layout_take(&layout, rope_bytes);
+    out->sin = layout_take(&layout, rope_bytes);
+    out->operands = layout_take(&layout, operand_bytes(model));
+    out->scratch_bytes = layout_align(model->kernels->attention_scratch_bytes(
         h->heads, h->kv_heads, h->head_dim, rows < FORWARD_ATTENTION_ROWS ? rows : FORWARD_ATTENTION_ROWS));
-    out->scratch = take(&layout, out->scratch_bytes * (size_t)members);
+    out->scratch = layout_take(&layout, out->scratch_bytes * (size_t)members);
     out->memory = base;
     out->memory_bytes = layout.at_bytes;
-}
-
-/* This member's share of the rows. */
-static void row_range(const struct forward *f, int32_t *begin, int32_t *end)
-{
-    *begin = (int32_t)((int64_t)f->rows * f->member / f->members);
-    *end = (int32_t)((int64_t)f->rows * (f->member + 1) / f->members);
-}
-
-static void barrier(const struct forward *f)
-{
-    thread_team_barrier(f->model->team);
 }
 
 static struct activation activation_of(const struct forward *f, const float *source, int32_t k)
@@ -123,35 +82,22 @@ static struct activation activation_of(const struct forward *f, const float *sou
 static void prepare_rows(const struct forward *f, const float *source, int32_t k)
 {
     int32_t begin, end;
-    row_range(f, &begin, &end);
+    forward_rows(f, &begin, &end);
     struct activation x = activation_of(f, source, k);
     if (begin < end)
         f->model->kernels->activation_prepare(&x, begin, end);
 }
 
-/* The chunks of all products form one list, taken by whoever is free. */
+/* Products of the rows that `prepare_rows` converted last. */
 static void multiply(const struct forward *f, const float *source, int32_t k, const struct product *products,
                      int count)
 {
-    const struct kernels *kernels = f->model->kernels;
-    const int32_t granule = kernels->n_granule;
-    const struct activation x = activation_of(f, source, k);
-    int64_t granules = 0;
+    struct listed_product list[MAX_PRODUCTS];
+    CHECK(count <= MAX_PRODUCTS);
     for (int i = 0; i < count; i++)
-        granules += (products[i].weight->n + granule - 1) / granule;
-    const int64_t chunks = f->members == 1 ? 1 : (int64_t)f->members * CHUNKS_PER_MEMBER;
-    const int32_t chunk = (int32_t)((granules + chunks - 1) / chunks) * granule;
-    int index = thread_team_next(f->model->team);
-    for (int i = 0, first = 0; i < count; i++) {
-        const struct product *p = &products[i];
-        int last = first + (p->weight->n + chunk - 1) / chunk; /* this product's chunks: [first, last) */
-        for (; index < last; index = thread_team_next(f->model->team)) {
-            int32_t begin = (index - first) * chunk;
-            int32_t end = begin + chunk < p->weight->n ? begin + chunk : p->weight->n;
-            kernels->matmul(p->y, (size_t)p->weight->n, p->weight, &x, p->bias, begin, end);
-        }
-        first = last;
-    }
+        list[i] = (struct listed_product){.product = products[i], .x = activation_of(f, source, k)};
+    product_list_cut(list, count, f->model->kernels->n_granule, f->members);
+    product_list_run(list, count, f->model->kernels, f->model->team);
 }
 
 /* x = the token's embedding; cosines and sines of its position. */
@@ -161,7 +107,7 @@ static void embed_rows(const struct forward *f)
     const struct tensor *table = model->weights.embedding;
     const int32_t hidden = model->hparams.hidden, half = model->hparams.head_dim / 2;
     int32_t begin, end;
-    row_range(f, &begin, &end);
+    forward_rows(f, &begin, &end);
     for (int32_t row = begin; row < end; row++) {
         CHECK(f->batch->tokens[row] >= 0 && f->batch->tokens[row] < model->hparams.vocab);
         size_t first = (size_t)f->batch->tokens[row] * (size_t)hidden;
@@ -176,22 +122,28 @@ static void embed_rows(const struct forward *f)
 
 enum residual { RESIDUAL_KEEP, RESIDUAL_ADD };
 
-/* x += the last product (when there was one); normed = norm(x), ready for the next product. */
-static void norm_rows(const struct forward *f, const float *weight, enum residual residual)
+/* x += the last product (when there was one); normed = norm(x). */
+static void norm_own_rows(const struct forward *f, const float *weight, enum residual residual)
 {
     const struct model *model = f->model;
     const struct forward_buffers *b = &model->buffers;
     const int32_t hidden = model->hparams.hidden;
     int32_t begin, end;
-    row_range(f, &begin, &end);
+    forward_rows(f, &begin, &end);
     for (int32_t row = begin; row < end; row++) {
         float *x = b->x + (size_t)row * (size_t)hidden, *normed = b->normed + (size_t)row * (size_t)hidden;
         if (residual == RESIDUAL_ADD)
             model->kernels->add(x, normed, hidden);
         model->kernels->rms_norm(normed, x, weight, hidden, model->hparams.norm_eps);
     }
-    prepare_rows(f, b->normed, hidden);
-    barrier(f);
+}
+
+/* The same, ready for the next product. */
+static void norm_rows(const struct forward *f, const float *weight, enum residual residual)
+{
+    norm_own_rows(f, weight, residual);
+    prepare_rows(f, f->model->buffers.normed, f->model->hparams.hidden);
+    forward_barrier(f);
 }
 
 static void norm_heads(const struct model *model, float *x, int32_t heads, const float *weight)
@@ -225,7 +177,7 @@ static void finish_row(const struct forward *f, const struct layer_weights *w, i
 static void finish_rows(const struct forward *f, const struct layer_weights *w, int32_t layer)
 {
     int32_t begin, end;
-    row_range(f, &begin, &end);
+    forward_rows(f, &begin, &end);
     for (int32_t i = 0; i < f->batch->sequence_count; i++) {
         const struct batch_sequence *sequence = &f->batch->sequences[i];
         int32_t row = sequence->first_row > begin ? sequence->first_row : begin;
@@ -236,7 +188,7 @@ static void finish_rows(const struct forward *f, const struct layer_weights *w, 
             finish_row(f, w, row, block + (size_t)layer * f->kv->layer_bytes, position % f->kv->block_tokens);
         }
     }
-    barrier(f);
+    forward_barrier(f);
 }
 
 /* `run` counts the sequence's rows by FORWARD_ATTENTION_ROWS. */
@@ -294,7 +246,7 @@ static void attend_rows(const struct forward *f, int32_t layer)
             first = last;
         }
     }
-    barrier(f);
+    forward_barrier(f);
 }
 
 /* In the last layer nothing behind attention is needed of rows without logits: moves the others up. */
@@ -310,7 +262,7 @@ static void keep_logit_rows(struct forward *f)
             memmove(b->attention_out + to * width, b->attention_out + row * width, width * sizeof(float));
         }
     f->rows = f->batch->logit_count;
-    barrier(f);
+    forward_barrier(f);
 }
 
 static void attention_half(struct forward *f, int32_t layer)
@@ -322,7 +274,7 @@ static void attention_half(struct forward *f, int32_t layer)
         {&w->q, w->q_bias, b->q}, {&w->k, w->k_bias, b->k}, {&w->v, w->v_bias, b->v}};
     norm_rows(f, w->input_norm, layer > 0 ? RESIDUAL_ADD : RESIDUAL_KEEP);
     multiply(f, b->normed, model->hparams.hidden, products, 3);
-    barrier(f);
+    forward_barrier(f);
     finish_rows(f, w, layer);
     const bool last = layer == model->hparams.layers - 1;
     if (last && f->batch->logit_count == 0) {
@@ -333,12 +285,12 @@ static void attention_half(struct forward *f, int32_t layer)
     if (last)
         keep_logit_rows(f);
     prepare_rows(f, b->attention_out, w->o.k);
-    barrier(f);
+    forward_barrier(f);
     multiply(f, b->attention_out, w->o.k, &(struct product){&w->o, w->o_bias, b->normed}, 1);
-    barrier(f);
+    forward_barrier(f);
 }
 
-static void mlp_half(const struct forward *f, int32_t layer)
+static void dense_half(const struct forward *f, int32_t layer)
 {
     const struct model *model = f->model;
     const struct layer_weights *w = &model->weights.layers[layer];
@@ -347,17 +299,28 @@ static void mlp_half(const struct forward *f, int32_t layer)
     const struct product products[] = {{&w->gate, w->gate_bias, b->gate}, {&w->up, w->up_bias, b->up}};
     norm_rows(f, w->post_norm, RESIDUAL_ADD);
     multiply(f, b->normed, model->hparams.hidden, products, 2);
-    barrier(f);
+    forward_barrier(f);
     int32_t begin, end;
-    row_range(f, &begin, &end);
+    forward_rows(f, &begin, &end);
     for (int32_t row = begin; row < end; row++) {
         float *gate = b->gate + (size_t)row * (size_t)width;
         model->kernels->swiglu(gate, gate, b->up + (size_t)row * (size_t)width, width);
     }
     prepare_rows(f, b->gate, width);
-    barrier(f);
+    forward_barrier(f);
     multiply(f, b->gate, width, &(struct product){&w->down, w->down_bias, b->normed}, 1);
-    barrier(f);
+    forward_barrier(f);
+}
+
+static void mlp_half(const struct forward *f, int32_t layer)
+{
+    const struct layer_weights *w = &f->model->weights.layers[layer];
+    if (!w->experts) {
+        dense_half(f, layer);
+        return;
+    }
+    norm_own_rows(f, w->post_norm, RESIDUAL_ADD);
+    moe_forward(f, layer);
 }
 
 static void forward_member(void *context, int member, int members)

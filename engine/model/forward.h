@@ -7,12 +7,13 @@
 #include "base/block_key.h"
 #include "engine/kernels/thread_team.h"
 #include "engine/model/model.h"
+#include "engine/model/moe.h"
 #include "engine/model/synthetic.h"
 #include "engine/model/weights.h"
 
 /* Step buffers: one block of memory, R = max_batch_tokens rows. q..attention_out and gate, up are never alive
- * together and share their place:
- *   x | normed | q k v attention_out  or  gate up | cos sin | operands | scratch of each member */
+ * together and share their place, and so do the buffers of experts:
+ *   x | normed | q k v attention_out  or  gate up  or  moe | cos sin | operands | scratch of each member */
 struct forward_buffers {
     float *x;             /* [R][hidden] residual stream */
     float *normed;        /* [R][hidden] normalised rows; then the output of o and down */
@@ -20,9 +21,10 @@ struct forward_buffers {
     float *k, *v;         /* [R][kv_heads * head_dim] */
     float *attention_out; /* [R][heads * head_dim] */
     float *gate, *up;     /* [R][intermediate] */
-    float *cos, *sin;     /* [R][head_dim / 2] */
-    uint8_t *operands;    /* activation data of the widest product */
-    uint8_t *scratch;     /* [members][scratch_bytes] */
+    struct moe_buffers moe;
+    float *cos, *sin;  /* [R][head_dim / 2] */
+    uint8_t *operands; /* activation data of the widest product */
+    uint8_t *scratch;  /* [members][scratch_bytes] */
     size_t scratch_bytes;
     uint8_t *memory;
     size_t memory_bytes;
@@ -40,8 +42,32 @@ struct model {
     struct weights weights;
     float *inverse_frequencies; /* [head_dim / 2] */
     struct forward_buffers buffers;
+    struct expert_load expert_load;
+    uint64_t *expert_rows; /* [layers][experts]; NULL: a dense model */
     uint8_t fingerprint[SHA256_BYTES];
 };
+
+/* One member's view of one call; all members hold the same values but `member`. */
+struct forward {
+    struct model *model;
+    struct kv_cache *kv;
+    const struct batch *batch;
+    float *logits;
+    int member, members;
+    int32_t rows; /* the batch's, and from the last layer's MLP on only those whose logits are wanted */
+};
+
+/* This member's share of the rows. */
+static inline void forward_rows(const struct forward *f, int32_t *begin, int32_t *end)
+{
+    *begin = (int32_t)((int64_t)f->rows * f->member / f->members);
+    *end = (int32_t)((int64_t)f->rows * (f->member + 1) / f->members);
+}
+
+static inline void forward_barrier(const struct forward *f)
+{
+    thread_team_barrier(f->model->team);
+}
 
 enum { FORWARD_ATTENTION_ROWS = 64 }; /* rows of one sequence in one attention call, at most */
 

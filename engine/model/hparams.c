@@ -10,21 +10,30 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "engine/model/hparams_fields.h"
 #include "engine/model/model_file.h"
 
 #define CONFIG_MAX_BYTES ((size_t)1 << 20)
+
+enum moe_family { DENSE, QWEN_MOE, MIXTRAL };
 
 enum { MAX_VOCAB = 1 << 24, MAX_WIDTH = 1 << 20, MAX_HEAD_DIM = 1024, MAX_CONTEXT_TOKENS = 1 << 24 };
 
 struct family {
     const char *architecture;
-    bool always_qkv_bias;  /* Qwen2 */
-    bool attention_bias;   /* reads attention_bias: q, k, v and o */
-    bool mlp_bias;         /* reads mlp_bias */
-    bool qk_norm;          /* Qwen3 */
-    bool window_by_switch; /* use_sliding_window, max_window_layers, layer_types */
-    int32_t window;        /* default of sliding_window; -1: the family has none */
-    int32_t head_dim;      /* default; 0: hidden / heads */
+    enum moe_family moe;
+    bool qkv_bias;          /* reads qkv_bias, which is true when left out */
+    bool always_qkv_bias;   /* Qwen2 */
+    bool shared_expert;     /* Qwen2-MoE */
+    bool attention_bias;    /* reads attention_bias: q, k, v and o */
+    bool mlp_bias;          /* reads mlp_bias */
+    bool qk_norm;           /* Qwen3 */
+    bool window_by_switch;  /* use_sliding_window, max_window_layers, layer_types */
+    bool window_everywhere; /* with window_by_switch: on every layer, once switched on */
+    bool window_by_types;   /* with window_by_switch: only with layer_types */
+    int32_t window;         /* default of sliding_window; -1: the family has none */
+    int32_t head_dim;       /* default; 0: hidden / heads */
+    double rope_theta;      /* default; 0: 10000 */
 };
 
 static const struct family families[] = {
@@ -37,59 +46,26 @@ static const struct family families[] = {
      .window_by_switch = true,
      .window = 4096,
      .head_dim = 128},
+    {.architecture = "MixtralForCausalLM", .moe = MIXTRAL, .rope_theta = 1e6},
+    {.architecture = "Qwen2MoeForCausalLM",
+     .moe = QWEN_MOE,
+     .shared_expert = true,
+     .qkv_bias = true,
+     .window_by_switch = true,
+     .window_by_types = true,
+     .window = 4096},
+    {.architecture = "Qwen3MoeForCausalLM",
+     .moe = QWEN_MOE,
+     .attention_bias = true,
+     .qk_norm = true,
+     .window_by_switch = true,
+     .window_everywhere = true,
+     .window = 4096},
 };
 
-struct integer_field {
-    const char *key;
-    int32_t min, max;
-    int32_t fallback; /* below min: the field is required */
-};
-
-static bool is_absent(const struct json *node)
+static void set_layer(uint8_t *layers, int32_t layer)
 {
-    return !node || node->type == JSON_NULL;
-}
-
-static enum status read_integer(int32_t *out, const struct json *object, struct integer_field field,
-                                struct error *err)
-{
-    const struct json *node = json_member(object, field.key);
-    if (is_absent(node) && field.fallback >= field.min) {
-        *out = field.fallback;
-        return STATUS_OK;
-    }
-    if (!node || node->type != JSON_INTEGER || node->as.integer < field.min || node->as.integer > field.max)
-        return error_set(err, STATUS_INVALID, "%s must be an integer from %d to %d", field.key, field.min,
-                         field.max);
-    *out = (int32_t)node->as.integer;
-    return STATUS_OK;
-}
-
-struct number_field {
-    const char *key;
-    double min, max;
-    double fallback; /* NAN: the field is required */
-};
-
-static enum status read_number(double *out, const struct json *object, struct number_field field,
-                               struct error *err)
-{
-    const struct json *node = json_member(object, field.key);
-    double value = is_absent(node) ? field.fallback : json_number_or(node, NAN);
-    if (!(value >= field.min && value <= field.max))
-        return error_set(err, STATUS_INVALID, "%s must be a number from %g to %g", field.key, field.min,
-                         field.max);
-    *out = value;
-    return STATUS_OK;
-}
-
-static enum status read_bool(bool *out, const struct json *object, const char *key, struct error *err)
-{
-    const struct json *node = json_member(object, key);
-    if (!is_absent(node) && node->type != JSON_TRUE && node->type != JSON_FALSE)
-        return error_set(err, STATUS_INVALID, "%s must be true or false", key);
-    *out = json_bool_or(node, false);
-    return STATUS_OK;
+    layers[layer / 8] |= (uint8_t)(1u << (layer % 8));
 }
 
 static enum status read_family(struct hparams *out, const struct family **family, const struct json *config,
@@ -104,25 +80,27 @@ static enum status read_family(struct hparams *out, const struct family **family
             snprintf(out->architecture, sizeof out->architecture, "%s", families[i].architecture);
             return STATUS_OK;
         }
-    return error_set(err, STATUS_UNSUPPORTED,
-                     "architecture %.64s is not supported; Llama, Mistral, Qwen2 and Qwen3 (dense) are",
-                     list->as.items[0].as.string);
+    return error_set(
+        err, STATUS_UNSUPPORTED,
+        "architecture %.64s is not supported; Llama, Mistral, Mixtral, Qwen2, Qwen3 and the last "
+        "two's Moe are",
+        list->as.items[0].as.string);
 }
 
 /* What would change the result and is not implemented. */
 static enum status refuse_features(const struct json *config, struct error *err)
 {
     const struct json *act = json_member(config, "hidden_act");
-    if (!is_absent(act) && !json_is_string(act, "silu"))
+    if (!field_absent(act) && !json_is_string(act, "silu"))
         return error_set(err, STATUS_UNSUPPORTED, "activation %.64s is not supported, only silu is",
                          json_string_or(act, "that is not a string"));
-    if (!is_absent(json_member(config, "quantization_config")))
+    if (!field_absent(json_member(config, "quantization_config")))
         return error_set(
             err, STATUS_UNSUPPORTED,
             "the checkpoint is quantised (quantization_config); give one in bf16, f16 or f32 and set "
             "model.weight_format instead");
     const struct json *rotary = json_member(config, "partial_rotary_factor");
-    if (!is_absent(rotary) && json_number_or(rotary, NAN) != 1.0)
+    if (!field_absent(rotary) && json_number_or(rotary, NAN) != 1.0)
         return error_set(err, STATUS_UNSUPPORTED, "partial_rotary_factor other than 1 is not supported");
     return STATUS_OK;
 }
@@ -143,17 +121,17 @@ static enum status read_sizes(struct hparams *out, const struct family *family, 
     };
     enum status status;
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
-        if ((status = read_integer(fields[i].out, config, fields[i].field, err)) != STATUS_OK)
+        if ((status = field_integer(fields[i].out, config, fields[i].field, err)) != STATUS_OK)
             return status;
     struct integer_field kv_heads = {"num_key_value_heads", 1, out->heads, out->heads};
-    if ((status = read_integer(&out->kv_heads, config, kv_heads, err)) != STATUS_OK)
+    if ((status = field_integer(&out->kv_heads, config, kv_heads, err)) != STATUS_OK)
         return status;
     if (out->heads % out->kv_heads != 0)
         return error_set(err, STATUS_INVALID,
                          "num_attention_heads must be a multiple of num_key_value_heads");
     int32_t derived = family->head_dim > 0 ? family->head_dim : out->hidden / out->heads;
     struct integer_field head_dim = {"head_dim", 2, MAX_HEAD_DIM, derived};
-    if ((status = read_integer(&out->head_dim, config, head_dim, err)) != STATUS_OK)
+    if ((status = field_integer(&out->head_dim, config, head_dim, err)) != STATUS_OK)
         return status;
     if (out->head_dim % 2 != 0 || out->head_dim > MAX_HEAD_DIM)
         return error_set(err, STATUS_INVALID, "head_dim must be even and at most %d", MAX_HEAD_DIM);
@@ -163,20 +141,80 @@ static enum status read_sizes(struct hparams *out, const struct family *family, 
     return STATUS_OK;
 }
 
+/* Marks the layers that have experts: every decoder_sparse_step-th but those in mlp_only_layers. */
+static enum status read_sparse_layers(struct hparams *out, const struct json *config, struct error *err)
+{
+    int32_t step = 1;
+    enum status status =
+        field_integer(&step, config, (struct integer_field){"decoder_sparse_step", 1, INT32_MAX, 1}, err);
+    if (status != STATUS_OK)
+        return status;
+    for (int32_t layer = step - 1; layer < out->layers; layer += step)
+        set_layer(out->sparse_layers, layer);
+    const struct json *dense = json_member(config, "mlp_only_layers");
+    if (!field_absent(dense) && dense->type != JSON_ARRAY)
+        return error_set(err, STATUS_INVALID, "mlp_only_layers must be a list of layers");
+    for (size_t i = 0; !field_absent(dense) && i < dense->count; i++) {
+        const struct json *layer = &dense->as.items[i];
+        if (layer->type != JSON_INTEGER || layer->as.integer < 0 || layer->as.integer >= out->layers)
+            return error_set(err, STATUS_INVALID,
+                             "mlp_only_layers must hold layers below num_hidden_layers (%d)", out->layers);
+        out->sparse_layers[layer->as.integer / 8] &= (uint8_t) ~(1u << (layer->as.integer % 8));
+    }
+    return STATUS_OK;
+}
+
+static enum status read_experts(struct hparams *out, const struct family *family, const struct json *config,
+                                struct error *err)
+{
+    if (family->moe == DENSE)
+        return STATUS_OK;
+    const bool mixtral = family->moe == MIXTRAL;
+    static const char local[] = "num_local_experts"; /* Mixtral; and transformers 5 of any family */
+    const bool is_local = mixtral || !field_absent(json_member(config, local));
+    const struct integer_field experts = {is_local ? local : "num_experts", 1, HPARAMS_MAX_EXPERTS, 0};
+    enum status status = field_integer(&out->experts, config, experts, err);
+    if (status != STATUS_OK)
+        return status;
+    const int32_t most = out->experts < HPARAMS_MAX_CHOICES ? out->experts : HPARAMS_MAX_CHOICES;
+    if ((status = field_integer(&out->experts_per_token, config,
+                                (struct integer_field){"num_experts_per_tok", 1, most, 0}, err)) != STATUS_OK)
+        return status;
+    if (mixtral) {
+        out->expert_naming = EXPERT_NAMING_MIXTRAL;
+        out->expert_width = out->intermediate;
+        out->norm_topk = true;
+        for (int32_t layer = 0; layer < out->layers; layer++)
+            set_layer(out->sparse_layers, layer);
+        return STATUS_OK;
+    }
+    if ((status = field_integer(&out->expert_width, config,
+                                (struct integer_field){"moe_intermediate_size", 1, MAX_WIDTH, 0}, err)) !=
+            STATUS_OK ||
+        (status = field_bool(&out->norm_topk, config, "norm_topk_prob", err)) != STATUS_OK)
+        return status;
+    const struct integer_field shared = {"shared_expert_intermediate_size", 1, MAX_WIDTH, 0};
+    if (family->shared_expert &&
+        (status = field_integer(&out->shared_expert_width, config, shared, err)) != STATUS_OK)
+        return status;
+    return read_sparse_layers(out, config, err);
+}
+
 static enum status read_switches(struct hparams *out, const struct family *family, const struct json *config,
                                  struct error *err)
 {
-    bool attention_bias = false, mlp_bias = false;
+    bool attention_bias = false, mlp_bias = false, qkv_bias = true;
     double eps = 0.0;
     enum status status;
-    if ((status = read_bool(&attention_bias, config, "attention_bias", err)) != STATUS_OK ||
-        (status = read_bool(&mlp_bias, config, "mlp_bias", err)) != STATUS_OK ||
-        (status = read_bool(&out->tied_embeddings, config, "tie_word_embeddings", err)) != STATUS_OK ||
-        (status = read_number(&eps, config, (struct number_field){"rms_norm_eps", 1e-12, 1.0, 1e-6}, err)) !=
+    if ((status = field_bool(&attention_bias, config, "attention_bias", err)) != STATUS_OK ||
+        (status = field_bool(&mlp_bias, config, "mlp_bias", err)) != STATUS_OK ||
+        (status = field_bool(&qkv_bias, config, "qkv_bias", err)) != STATUS_OK ||
+        (status = field_bool(&out->tied_embeddings, config, "tie_word_embeddings", err)) != STATUS_OK ||
+        (status = field_number(&eps, config, (struct number_field){"rms_norm_eps", 1e-12, 1.0, 1e-6}, err)) !=
             STATUS_OK)
         return status;
     attention_bias = attention_bias && family->attention_bias;
-    out->qkv_bias = attention_bias || family->always_qkv_bias;
+    out->qkv_bias = attention_bias || family->always_qkv_bias || (family->qkv_bias && qkv_bias);
     out->output_bias = attention_bias;
     out->mlp_bias = mlp_bias && family->mlp_bias;
     out->qk_norm = family->qk_norm;
@@ -187,11 +225,6 @@ static enum status read_switches(struct hparams *out, const struct family *famil
                             : strcmp(name, "float16") == 0 ? DTYPE_F16
                                                            : DTYPE_F32;
     return STATUS_OK;
-}
-
-static void slide_layer(struct hparams *out, int32_t layer)
-{
-    out->sliding_layers[layer / 8] |= (uint8_t)(1u << (layer % 8));
 }
 
 static enum status read_layer_types(struct hparams *out, const struct json *list, struct error *err)
@@ -208,28 +241,34 @@ static enum status read_layer_types(struct hparams *out, const struct json *list
         if (out->sliding_window == 0)
             return error_set(err, STATUS_INVALID,
                              "layer_types names sliding_attention but no sliding window is switched on");
-        slide_layer(out, layer);
+        set_layer(out->sliding_layers, layer);
     }
     return STATUS_OK;
 }
 
-/* Qwen: off unless use_sliding_window; then layer_types, or else the layers from max_window_layers on. */
-static enum status read_switched_window(struct hparams *out, const struct json *config, struct error *err)
+/* Qwen: off unless use_sliding_window; then layer_types, or else the layers from max_window_layers on (all of
+ * them in Qwen3-MoE; versions of transformers differ about Qwen2-MoE). */
+static enum status read_switched_window(struct hparams *out, const struct family *family,
+                                        const struct json *config, struct error *err)
 {
     bool on = false;
     int32_t from = 0;
     struct integer_field from_field = {"max_window_layers", 0, INT32_MAX, 28};
     enum status status;
-    if ((status = read_bool(&on, config, "use_sliding_window", err)) != STATUS_OK ||
-        (status = read_integer(&from, config, from_field, err)) != STATUS_OK)
+    if ((status = field_bool(&on, config, "use_sliding_window", err)) != STATUS_OK ||
+        (status = field_integer(&from, config, from_field, err)) != STATUS_OK)
         return status;
     if (!on)
         out->sliding_window = 0;
     const struct json *types = json_member(config, "layer_types");
-    if (!is_absent(types))
+    if (!field_absent(types))
         return read_layer_types(out, types, err);
+    if (on && family->window_by_types)
+        return error_set(err, STATUS_UNSUPPORTED, "use_sliding_window of %s needs layer_types",
+                         out->architecture);
+    from = family->window_everywhere ? 0 : from;
     for (int32_t layer = from; out->sliding_window > 0 && layer < out->layers; layer++)
-        slide_layer(out, layer);
+        set_layer(out->sliding_layers, layer);
     return STATUS_OK;
 }
 
@@ -238,32 +277,32 @@ static enum status read_window(struct hparams *out, const struct family *family,
 {
     const struct json *window = json_member(config, "sliding_window");
     if (family->window < 0) {
-        if (!is_absent(window) || !is_absent(json_member(config, "layer_types")))
+        if (!field_absent(window) || !field_absent(json_member(config, "layer_types")))
             return error_set(err, STATUS_UNSUPPORTED, "sliding_window and layer_types are not part of %s",
                              out->architecture);
         return STATUS_OK;
     }
     /* Written null: none. Left out: the family's default, as transformers does. */
     struct integer_field field = {"sliding_window", 0, MAX_CONTEXT_TOKENS, window ? 0 : family->window};
-    enum status status = read_integer(&out->sliding_window, config, field, err);
+    enum status status = field_integer(&out->sliding_window, config, field, err);
     if (status != STATUS_OK)
         return status;
     if (family->window_by_switch)
-        return read_switched_window(out, config, err);
-    if (!is_absent(json_member(config, "layer_types")))
+        return read_switched_window(out, family, config, err);
+    if (!field_absent(json_member(config, "layer_types")))
         return error_set(err, STATUS_UNSUPPORTED, "layer_types is not part of %s", out->architecture);
     for (int32_t layer = 0; out->sliding_window > 0 && layer < out->layers; layer++)
-        slide_layer(out, layer);
+        set_layer(out->sliding_layers, layer);
     return STATUS_OK;
 }
 
 static enum status read_llama3(struct hparams *out, const struct json *rope, struct error *err)
 {
     enum status status;
-    if ((status = read_number(&out->rope_low_freq_factor, rope,
-                              (struct number_field){"low_freq_factor", 1e-3, 1e6, NAN}, err)) != STATUS_OK ||
-        (status = read_number(&out->rope_high_freq_factor, rope,
-                              (struct number_field){"high_freq_factor", 1e-3, 1e6, NAN}, err)) != STATUS_OK)
+    if ((status = field_number(&out->rope_low_freq_factor, rope,
+                               (struct number_field){"low_freq_factor", 1e-3, 1e6, NAN}, err)) != STATUS_OK ||
+        (status = field_number(&out->rope_high_freq_factor, rope,
+                               (struct number_field){"high_freq_factor", 1e-3, 1e6, NAN}, err)) != STATUS_OK)
         return status;
     if (out->rope_high_freq_factor <= out->rope_low_freq_factor)
         return error_set(err, STATUS_INVALID, "high_freq_factor must be above low_freq_factor");
@@ -280,21 +319,21 @@ static enum status read_yarn(struct hparams *out, const struct json *rope, struc
 {
     double mscale = 0.0, mscale_all = 0.0;
     enum status status;
-    if ((status = read_number(&out->rope_beta_fast, rope, (struct number_field){"beta_fast", 1e-3, 1e6, 32.0},
-                              err)) != STATUS_OK ||
-        (status = read_number(&out->rope_beta_slow, rope, (struct number_field){"beta_slow", 1e-3, 1e6, 1.0},
-                              err)) != STATUS_OK ||
-        (status = read_number(&mscale, rope, (struct number_field){"mscale", 0.0, 1e3, 0.0}, err)) !=
+    if ((status = field_number(&out->rope_beta_fast, rope,
+                               (struct number_field){"beta_fast", 1e-3, 1e6, 32.0}, err)) != STATUS_OK ||
+        (status = field_number(&out->rope_beta_slow, rope, (struct number_field){"beta_slow", 1e-3, 1e6, 1.0},
+                               err)) != STATUS_OK ||
+        (status = field_number(&mscale, rope, (struct number_field){"mscale", 0.0, 1e3, 0.0}, err)) !=
             STATUS_OK ||
-        (status = read_number(&mscale_all, rope, (struct number_field){"mscale_all_dim", 0.0, 1e3, 0.0},
-                              err)) != STATUS_OK)
+        (status = field_number(&mscale_all, rope, (struct number_field){"mscale_all_dim", 0.0, 1e3, 0.0},
+                               err)) != STATUS_OK)
         return status;
     double magnitude = yarn_magnitude(out->rope_factor, 1.0);
     if (mscale > 0.0 && mscale_all > 0.0)
         magnitude = yarn_magnitude(out->rope_factor, mscale) / yarn_magnitude(out->rope_factor, mscale_all);
     out->rope_truncate = json_bool_or(json_member(rope, "truncate"), true);
-    return read_number(&out->rope_attention_factor, rope,
-                       (struct number_field){"attention_factor", 0.0, 1e3, magnitude}, err);
+    return field_number(&out->rope_attention_factor, rope,
+                        (struct number_field){"attention_factor", 0.0, 1e3, magnitude}, err);
 }
 
 static enum status read_scaling_type(struct hparams *out, const struct json *rope, struct error *err)
@@ -317,10 +356,10 @@ static enum status read_original_context(struct hparams *out, const struct json 
                                          const struct json *rope, struct error *err)
 {
     static const char key[] = "original_max_position_embeddings";
-    const struct json *holder = is_absent(json_member(config, key)) ? rope : config;
-    return read_number(&out->rope_original_context, holder,
-                       (struct number_field){key, 1.0, MAX_CONTEXT_TOKENS, (double)out->max_context_tokens},
-                       err);
+    const struct json *holder = field_absent(json_member(config, key)) ? rope : config;
+    return field_number(&out->rope_original_context, holder,
+                        (struct number_field){key, 1.0, MAX_CONTEXT_TOKENS, (double)out->max_context_tokens},
+                        err);
 }
 
 static enum status read_scaling(struct hparams *out, const struct json *config, const struct json *rope,
@@ -334,7 +373,7 @@ static enum status read_scaling(struct hparams *out, const struct json *config, 
     double ratio = (double)out->max_context_tokens / out->rope_original_context;
     bool may_derive = out->rope_scaling == ROPE_SCALING_YARN && ratio >= 1.0;
     struct number_field factor = {"factor", 1.0, 1e6, may_derive ? ratio : NAN};
-    if ((status = read_number(&out->rope_factor, rope, factor, err)) != STATUS_OK)
+    if ((status = field_number(&out->rope_factor, rope, factor, err)) != STATUS_OK)
         return status;
     if (out->rope_scaling == ROPE_SCALING_LLAMA3)
         return read_llama3(out, rope, err);
@@ -342,26 +381,29 @@ static enum status read_scaling(struct hparams *out, const struct json *config, 
 }
 
 /* transformers 5 writes rope_parameters {rope_type, rope_theta, …}; 4 wrote rope_theta and rope_scaling. */
-static enum status read_rope(struct hparams *out, const struct json *config, struct error *err)
+static enum status read_rope(struct hparams *out, const struct family *family, const struct json *config,
+                             struct error *err)
 {
     out->rope_factor = 1.0;
     out->rope_attention_factor = 1.0;
     const struct json *rope = json_member(config, "rope_parameters");
-    if (is_absent(rope))
+    if (field_absent(rope))
         rope = json_member(config, "rope_scaling");
-    if (!is_absent(rope) && rope->type != JSON_OBJECT)
+    if (!field_absent(rope) && rope->type != JSON_OBJECT)
         return error_set(err, STATUS_INVALID, "rope_parameters (or rope_scaling) must be an object");
-    for (size_t i = 0; !is_absent(rope) && i < rope->count; i++)
+    for (size_t i = 0; !field_absent(rope) && i < rope->count; i++)
         if (rope->as.items[i].type == JSON_OBJECT)
             return error_set(err, STATUS_UNSUPPORTED,
                              "rope parameters that differ by layer type are not supported");
     const struct json *rotary = json_member(rope, "partial_rotary_factor");
-    if (!is_absent(rotary) && json_number_or(rotary, NAN) != 1.0)
+    if (!field_absent(rotary) && json_number_or(rotary, NAN) != 1.0)
         return error_set(err, STATUS_UNSUPPORTED, "partial_rotary_factor other than 1 is not supported");
-    const struct json *holder = is_absent(json_member(rope, "rope_theta")) ? config : rope;
-    enum status status =
-        read_number(&out->rope_theta, holder, (struct number_field){"rope_theta", 1.001, 1e15, 1e4}, err);
-    if (status != STATUS_OK || is_absent(rope))
+    const struct json *holder = field_absent(json_member(rope, "rope_theta")) ? config : rope;
+    enum status status = field_number(
+        &out->rope_theta, holder,
+        (struct number_field){"rope_theta", 1.001, 1e15, family->rope_theta > 0.0 ? family->rope_theta : 1e4},
+        err);
+    if (status != STATUS_OK || field_absent(rope))
         return status;
     return read_scaling(out, config, rope, err);
 }
@@ -369,11 +411,11 @@ static enum status read_rope(struct hparams *out, const struct json *config, str
 static enum status read_token_ids(struct hparams *out, const struct json *object, struct error *err)
 {
     struct integer_field bos = {"bos_token_id", -1, out->vocab - 1, out->bos};
-    enum status status = read_integer(&out->bos, object, bos, err);
+    enum status status = field_integer(&out->bos, object, bos, err);
     if (status != STATUS_OK)
         return status;
     const struct json *eos = json_member(object, "eos_token_id");
-    if (is_absent(eos))
+    if (field_absent(eos))
         return STATUS_OK;
     const struct json *ids = eos->type == JSON_ARRAY ? eos->as.items : eos;
     size_t count = eos->type == JSON_ARRAY ? eos->count : 1;
@@ -403,17 +445,17 @@ static enum status read_sampling(struct hparams *out, const struct json *generat
         {&out->has_repetition_penalty, &out->repetition_penalty, {"repetition_penalty", 1e-3, 1e3, NAN}},
     };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
-        if (is_absent(json_member(generation, fields[i].field.key)))
+        if (field_absent(json_member(generation, fields[i].field.key)))
             continue;
         double value = 0.0;
-        enum status status = read_number(&value, generation, fields[i].field, err);
+        enum status status = field_number(&value, generation, fields[i].field, err);
         if (status != STATUS_OK)
             return status;
         *fields[i].has = true;
         *fields[i].out = (float)value;
     }
-    out->has_top_k = !is_absent(json_member(generation, "top_k"));
-    return read_integer(&out->top_k, generation, (struct integer_field){"top_k", -1, INT32_MAX, 0}, err);
+    out->has_top_k = !field_absent(json_member(generation, "top_k"));
+    return field_integer(&out->top_k, generation, (struct integer_field){"top_k", -1, INT32_MAX, 0}, err);
 }
 
 static enum status read_config(struct hparams *out, const struct json *config, struct error *err)
@@ -426,9 +468,10 @@ static enum status read_config(struct hparams *out, const struct json *config, s
     if ((status = read_family(out, &family, config, err)) != STATUS_OK ||
         (status = refuse_features(config, err)) != STATUS_OK ||
         (status = read_sizes(out, family, config, err)) != STATUS_OK ||
+        (status = read_experts(out, family, config, err)) != STATUS_OK ||
         (status = read_switches(out, family, config, err)) != STATUS_OK ||
         (status = read_window(out, family, config, err)) != STATUS_OK ||
-        (status = read_rope(out, config, err)) != STATUS_OK)
+        (status = read_rope(out, family, config, err)) != STATUS_OK)
         return status;
     return read_token_ids(out, config, err);
 }
@@ -485,4 +528,9 @@ enum status hparams_read(struct hparams *out, const char *model_dir, struct erro
 int32_t hparams_layer_window(const struct hparams *hparams, int32_t layer)
 {
     return hparams->sliding_layers[layer / 8] >> (layer % 8) & 1 ? hparams->sliding_window : 0;
+}
+
+bool hparams_layer_is_sparse(const struct hparams *hparams, int32_t layer)
+{
+    return hparams->sparse_layers[layer / 8] >> (layer % 8) & 1;
 }

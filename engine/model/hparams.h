@@ -12,7 +12,13 @@
 #include "engine/kernels/kernels.h"
 
 enum rope_scaling { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_LLAMA3, ROPE_SCALING_YARN };
-enum { HPARAMS_MAX_EOS = 8, HPARAMS_MAX_LAYERS = 512 };
+enum expert_naming { EXPERT_NAMING_QWEN, EXPERT_NAMING_MIXTRAL }; /* of a checkpoint's tensors */
+enum {
+    HPARAMS_MAX_EOS = 8,
+    HPARAMS_MAX_LAYERS = 512,
+    HPARAMS_MAX_EXPERTS = 512,
+    HPARAMS_MAX_CHOICES = 64 /* experts of one token */
+};
 
 struct hparams {
     char architecture[64]; /* "Qwen3ForCausalLM" */
@@ -20,6 +26,12 @@ struct hparams {
     int32_t max_context_tokens;                     /* max_position_embeddings */
     int32_t sliding_window;                         /* tokens, the row's own included; 0: none */
     uint8_t sliding_layers[HPARAMS_MAX_LAYERS / 8]; /* bit i: layer i slides; see hparams_layer_window */
+    /* Mixture of experts; experts 0: every layer is dense */
+    int32_t experts, experts_per_token, expert_width;
+    int32_t shared_expert_width;                   /* of an expert that every row has; 0: none */
+    uint8_t sparse_layers[HPARAMS_MAX_LAYERS / 8]; /* see hparams_layer_is_sparse */
+    enum expert_naming expert_naming;
+    bool norm_topk; /* the chosen experts' weights sum to 1 */
     float norm_eps;
     bool qkv_bias, output_bias, mlp_bias, qk_norm, tied_embeddings;
     enum dtype checkpoint_dtype; /* what config.json says of the weights (F32 when silent); for plans only */
@@ -48,5 +60,7 @@ MUST_CHECK enum status hparams_parse(struct hparams *out, const char *config, si
                                      const char *generation, size_t generation_bytes, struct error *err);
 /* Sliding window of one layer in tokens, 0: the layer sees everything. */
 int32_t hparams_layer_window(const struct hparams *hparams, int32_t layer);
+/* The layer's MLP is a mixture of experts. */
+bool hparams_layer_is_sparse(const struct hparams *hparams, int32_t layer);
 
 #endif

@@ -128,6 +128,15 @@ static void hash_text(struct sha256 *sha, const char *text)
     sha256_update(sha, text, strlen(text) + 1);
 }
 
+static void hash_experts(struct sha256 *sha, const struct hparams *h)
+{
+    char text[128];
+    int length = snprintf(text, sizeof text, "%d %d %d %d %d", h->experts, h->experts_per_token,
+                          h->expert_width, h->shared_expert_width, h->norm_topk);
+    sha256_update(sha, text, (size_t)length + 1);
+    sha256_update(sha, h->sparse_layers, sizeof h->sparse_layers);
+}
+
 /* All that shapes a token besides the tensors. Frequencies are hashed as computed, so a libm with another
  * pow() cannot pass unnoticed. */
 static void hash_model(struct sha256 *sha, const struct model *model)
@@ -146,6 +155,8 @@ static void hash_model(struct sha256 *sha, const struct model *model)
                  h->tied_embeddings, h->rope_attention_factor);
     sha256_update(sha, text, (size_t)length + 1);
     sha256_update(sha, h->sliding_layers, sizeof h->sliding_layers);
+    if (h->experts > 0) /* a dense model's fingerprint is what it was before there were experts */
+        hash_experts(sha, h);
     sha256_update(sha, model->inverse_frequencies, (size_t)(h->head_dim / 2) * sizeof(float));
     length = snprintf(text, sizeof text, "%d %d %d%d%d%d%d %a %a %a %a %d", h->bos, h->eos_count,
                       h->has_temperature, h->has_top_p, h->has_top_k, h->has_min_p, h->has_repetition_penalty,
@@ -181,7 +192,10 @@ static enum status allocate_buffers(struct model *model, int threads, struct err
     model->inverse_frequencies = malloc((size_t)(model->hparams.head_dim / 2) * sizeof(float));
     if (memory)
         forward_layout(&model->buffers, model, threads, memory);
-    if (!memory || !model->inverse_frequencies)
+    const struct hparams *h = &model->hparams;
+    if (h->experts > 0)
+        model->expert_rows = calloc((size_t)h->layers * (size_t)h->experts, sizeof *model->expert_rows);
+    if (!memory || !model->inverse_frequencies || (h->experts > 0 && !model->expert_rows))
         return error_set(err, STATUS_NO_MEMORY,
                          "no memory for %zu MB of step buffers; lower engine.max_batch_tokens", bytes >> 20);
     rope_frequencies(model->inverse_frequencies, &model->hparams);
@@ -264,6 +278,7 @@ void model_close(struct model *model)
     weights_release(&model->weights);
     huge_memory_unmap(model->buffers.memory, model->buffers.memory_bytes);
     free(model->inverse_frequencies);
+    free(model->expert_rows);
     safetensors_close(model->checkpoint);
     synthetic_close(&model->synthetic);
     free(model);
@@ -307,6 +322,16 @@ const char *model_kv_format_name(const struct model *model)
 int model_threads(const struct model *model)
 {
     return thread_team_size(model->team);
+}
+
+struct expert_load model_expert_load(const struct model *model)
+{
+    return model->expert_load;
+}
+
+const uint64_t *model_expert_rows(const struct model *model, int32_t layer)
+{
+    return model->expert_rows ? model->expert_rows + (size_t)layer * (size_t)model->hparams.experts : NULL;
 }
 
 size_t model_block_bytes(const struct model *model, int32_t block_tokens)

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "engine/batch.h"
 #include "engine/kernels/kernels.h"
+#include "engine/model/expert_load.h"
 #include "engine/model/hparams.h"
 
 struct model;
@@ -62,6 +63,10 @@ const char *model_kernels_name(const struct model *model);
 const char *model_weight_format_name(const struct model *model);
 const char *model_kv_format_name(const struct model *model);
 int model_threads(const struct model *model);
+/* All zero for a dense model. On the thread that runs model_forward. */
+struct expert_load model_expert_load(const struct model *model);
+/* Rows that each expert of a layer has had: [experts]. NULL: a dense model. */
+const uint64_t *model_expert_rows(const struct model *model, int32_t layer);
 
 /* Bytes of one KV block of block_tokens tokens, all layers; the payload's layout is the kernel set's. */
 size_t model_block_bytes(const struct model *model, int32_t block_tokens);

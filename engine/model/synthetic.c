@@ -4,16 +4,16 @@
 #include "engine/model/synthetic.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "engine/kernels/dtype.h"
+#include "engine/model/layer_tensors.h"
 
 #define PATTERN_BYTES ((size_t)64 << 20)
-#define MAX_HEADER_BYTES ((size_t)4 << 20)
+#define MAX_HEADER_BYTES ((size_t)64 << 20)
 
 struct header_text {
     struct bytes text;
@@ -33,36 +33,14 @@ static void add_tensor(struct header_text *header, const char *name, int64_t n, 
 
 static void add_layer(struct header_text *header, const struct hparams *h, int32_t layer)
 {
-    const int64_t q = (int64_t)h->heads * h->head_dim, kv = (int64_t)h->kv_heads * h->head_dim;
-    const struct {
-        bool present;
-        const char *name;
-        int64_t n, k;
-    } tensors[] = {
-        {true, "input_layernorm.weight", h->hidden, 0},
-        {true, "self_attn.q_proj.weight", q, h->hidden},
-        {true, "self_attn.k_proj.weight", kv, h->hidden},
-        {true, "self_attn.v_proj.weight", kv, h->hidden},
-        {h->qkv_bias, "self_attn.q_proj.bias", q, 0},
-        {h->qkv_bias, "self_attn.k_proj.bias", kv, 0},
-        {h->qkv_bias, "self_attn.v_proj.bias", kv, 0},
-        {h->qk_norm, "self_attn.q_norm.weight", h->head_dim, 0},
-        {h->qk_norm, "self_attn.k_norm.weight", h->head_dim, 0},
-        {true, "self_attn.o_proj.weight", h->hidden, q},
-        {h->output_bias, "self_attn.o_proj.bias", h->hidden, 0},
-        {true, "post_attention_layernorm.weight", h->hidden, 0},
-        {true, "mlp.gate_proj.weight", h->intermediate, h->hidden},
-        {true, "mlp.up_proj.weight", h->intermediate, h->hidden},
-        {true, "mlp.down_proj.weight", h->hidden, h->intermediate},
-        {h->mlp_bias, "mlp.gate_proj.bias", h->intermediate, 0},
-        {h->mlp_bias, "mlp.up_proj.bias", h->intermediate, 0},
-        {h->mlp_bias, "mlp.down_proj.bias", h->hidden, 0},
-    };
-    for (size_t i = 0; i < sizeof tensors / sizeof tensors[0]; i++) {
-        char name[96];
-        snprintf(name, sizeof name, "model.layers.%" PRId32 ".%s", layer, tensors[i].name);
-        if (tensors[i].present)
-            add_tensor(header, name, tensors[i].n, tensors[i].k);
+    struct layer_tensor tensors[LAYER_TENSORS_MAX];
+    const size_t count = layer_tensors(tensors, h, layer);
+    for (size_t i = 0; i < count; i++)
+        add_tensor(header, tensors[i].name, tensors[i].n, tensors[i].k);
+    for (int32_t expert = 0; hparams_layer_is_sparse(h, layer) && expert < h->experts; expert++) {
+        expert_tensors(tensors, h, layer, expert);
+        for (size_t i = 0; i < EXPERT_TENSORS; i++)
+            add_tensor(header, tensors[i].name, tensors[i].n, tensors[i].k);
     }
 }
 

@@ -10,74 +10,50 @@
 #include <string.h>
 
 #include "base/block_key.h"
+#include "base/check.h"
 #include "engine/kernels/dtype.h"
 #include "engine/kernels/huge_memory.h"
+#include "engine/model/layer_tensors.h"
 
 #define CHUNK_BYTES ((size_t)1 << 20) /* hashed by one thread; part of the fingerprint's definition */
 #define SLICE_BYTES ((size_t)32 << 20)
-enum { MAX_PIECES = 18, CHUNKS_PER_ROUND = 32, ALIGNMENT_BYTES = 64, NAME_BYTES = 96 };
-
-/* One tensor of a layer and where it goes: a matrix [n][k], or a vector [n] when k is 0. */
-struct piece {
-    const char *name; /* behind "model.layers.<i>." */
-    int32_t n, k;
-    struct weight *matrix;
-    float **vector;
-};
-
-static size_t layer_pieces(struct piece pieces[MAX_PIECES], const struct hparams *h, struct layer_weights *w)
-{
-    int32_t q = h->heads * h->head_dim, kv = h->kv_heads * h->head_dim;
-    const struct {
-        bool present;
-        struct piece piece;
-    } all[MAX_PIECES] = {
-        {true, {"input_layernorm.weight", h->hidden, 0, NULL, &w->input_norm}},
-        {true, {"self_attn.q_proj.weight", q, h->hidden, &w->q, NULL}},
-        {true, {"self_attn.k_proj.weight", kv, h->hidden, &w->k, NULL}},
-        {true, {"self_attn.v_proj.weight", kv, h->hidden, &w->v, NULL}},
-        {h->qkv_bias, {"self_attn.q_proj.bias", q, 0, NULL, &w->q_bias}},
-        {h->qkv_bias, {"self_attn.k_proj.bias", kv, 0, NULL, &w->k_bias}},
-        {h->qkv_bias, {"self_attn.v_proj.bias", kv, 0, NULL, &w->v_bias}},
-        {h->qk_norm, {"self_attn.q_norm.weight", h->head_dim, 0, NULL, &w->q_norm}},
-        {h->qk_norm, {"self_attn.k_norm.weight", h->head_dim, 0, NULL, &w->k_norm}},
-        {true, {"self_attn.o_proj.weight", h->hidden, q, &w->o, NULL}},
-        {h->output_bias, {"self_attn.o_proj.bias", h->hidden, 0, NULL, &w->o_bias}},
-        {true, {"post_attention_layernorm.weight", h->hidden, 0, NULL, &w->post_norm}},
-        {true, {"mlp.gate_proj.weight", h->intermediate, h->hidden, &w->gate, NULL}},
-        {true, {"mlp.up_proj.weight", h->intermediate, h->hidden, &w->up, NULL}},
-        {true, {"mlp.down_proj.weight", h->hidden, h->intermediate, &w->down, NULL}},
-        {h->mlp_bias, {"mlp.gate_proj.bias", h->intermediate, 0, NULL, &w->gate_bias}},
-        {h->mlp_bias, {"mlp.up_proj.bias", h->intermediate, 0, NULL, &w->up_bias}},
-        {h->mlp_bias, {"mlp.down_proj.bias", h->hidden, 0, NULL, &w->down_bias}},
-    };
-    size_t count = 0;
-    for (size_t i = 0; i < MAX_PIECES; i++)
-        if (all[i].present)
-            pieces[count++] = all[i].piece;
-    return count;
-}
+enum { CHUNKS_PER_ROUND = 32, ALIGNMENT_BYTES = 64 };
 
 static size_t align_up(size_t bytes)
 {
     return (bytes + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
 }
 
-static size_t piece_bytes(const struct piece *piece, const struct kernels *kernels, enum weight_format format)
+static size_t tensor_bytes(const struct layer_tensor *tensor, const struct kernels *kernels,
+                           enum weight_format format)
 {
-    return align_up(piece->k > 0 ? kernels->weight_bytes(format, piece->n, piece->k)
-                                 : (size_t)piece->n * sizeof(float));
+    if (tensor->k == 0)
+        return align_up((size_t)tensor->n * sizeof(float));
+    return align_up(kernels->weight_bytes(tensor->exact ? WEIGHT_F32 : format, tensor->n, tensor->k));
+}
+
+static size_t layer_bytes(const struct hparams *hparams, const struct kernels *kernels,
+                          enum weight_format format, int32_t layer)
+{
+    struct layer_tensor tensors[LAYER_TENSORS_MAX], expert[EXPERT_TENSORS];
+    size_t count = layer_tensors(tensors, hparams, layer), bytes = 0;
+    for (size_t i = 0; i < count; i++)
+        bytes += tensor_bytes(&tensors[i], kernels, format);
+    if (!hparams_layer_is_sparse(hparams, layer))
+        return bytes;
+    expert_tensors(expert, hparams, layer, 0);
+    for (size_t i = 0; i < EXPERT_TENSORS; i++)
+        bytes += (size_t)hparams->experts * tensor_bytes(&expert[i], kernels, format);
+    return bytes;
 }
 
 size_t weights_bytes(const struct hparams *hparams, const struct kernels *kernels, enum weight_format format)
 {
-    struct layer_weights layer;
-    struct piece pieces[MAX_PIECES];
-    size_t count = layer_pieces(pieces, hparams, &layer), bytes = 0;
-    for (size_t i = 0; i < count; i++)
-        bytes += piece_bytes(&pieces[i], kernels, format);
-    return bytes * (size_t)hparams->layers + align_up((size_t)hparams->hidden * sizeof(float)) +
-           align_up(kernels->weight_bytes(format, hparams->vocab, hparams->hidden));
+    size_t bytes = align_up((size_t)hparams->hidden * sizeof(float)) +
+                   align_up(kernels->weight_bytes(format, hparams->vocab, hparams->hidden));
+    for (int32_t layer = 0; layer < hparams->layers; layer++)
+        bytes += layer_bytes(hparams, kernels, format, layer);
+    return bytes;
 }
 
 struct loader {
@@ -88,8 +64,10 @@ struct loader {
 };
 
 static enum status find_tensor(const struct tensor **out, const struct weights_source *source,
-                               const char *name, int32_t n, int32_t k, struct error *err)
+                               const struct layer_tensor *wanted, struct error *err)
 {
+    const char *name = wanted->name;
+    const int32_t n = wanted->n, k = wanted->k;
     const struct tensor *tensor = safetensors_find(source->checkpoint, name);
     if (!tensor)
         return error_set(err, STATUS_INVALID, "the checkpoint has no tensor %s", name);
@@ -129,7 +107,7 @@ static void hash_chunks(void *context, int member, int members)
 /* Name, type, shape, and the digests of the data's chunks, which the team computes in parallel. */
 static void hash_tensor(const struct loader *loader, const struct tensor *tensor)
 {
-    char head[NAME_BYTES + 64];
+    char head[TENSOR_NAME_BYTES + 64];
     int length = snprintf(head, sizeof head, "%s %s %" PRId64 " %" PRId64 "\n", tensor->name, tensor->type,
                           tensor->shape[0], tensor->rank > 1 ? tensor->shape[1] : 0);
     sha256_update(loader->sha, head, (size_t)length);
@@ -167,28 +145,31 @@ static void pack_range(void *context, int member, int members)
                                 (int32_t)(end < p->end ? end : p->end));
 }
 
-static void pack_matrix(struct loader *loader, const struct piece *piece, const struct tensor *tensor)
+static void pack_matrix(struct loader *loader, struct weight *matrix, const struct layer_tensor *wanted,
+                        const struct tensor *tensor)
 {
     const struct kernels *kernels = loader->source->kernels;
-    *piece->matrix =
-        (struct weight){.format = loader->source->format, .n = piece->n, .k = piece->k, .data = loader->at};
-    const size_t row_bytes = (size_t)piece->k * dtype_bytes(tensor->dtype);
+    *matrix = (struct weight){.format = wanted->exact ? WEIGHT_F32 : loader->source->format,
+                              .n = wanted->n,
+                              .k = wanted->k,
+                              .data = loader->at};
+    const size_t row_bytes = (size_t)matrix->k * dtype_bytes(tensor->dtype);
     const int64_t rows = ((int64_t)(SLICE_BYTES / row_bytes) / kernels->n_granule + 1) * kernels->n_granule;
-    for (int64_t begin = 0; begin < piece->n; begin += rows) {
-        int64_t end = begin + rows < piece->n ? begin + rows : piece->n;
-        struct packing packing = {kernels, piece->matrix, tensor, (int32_t)begin, (int32_t)end};
+    for (int64_t begin = 0; begin < matrix->n; begin += rows) {
+        int64_t end = begin + rows < matrix->n ? begin + rows : matrix->n;
+        struct packing packing = {kernels, matrix, tensor, (int32_t)begin, (int32_t)end};
         thread_team_run(loader->source->team, pack_range, &packing);
         safetensors_drop_pages(loader->source->checkpoint, tensor->data + (size_t)begin * row_bytes,
                                (size_t)(end - begin) * row_bytes);
     }
 }
 
-static void widen_vector(struct loader *loader, const struct piece *piece, const struct tensor *tensor)
+static float *widen_vector(struct loader *loader, const struct tensor *tensor)
 {
     float *vector = (float *)loader->at;
-    for (int32_t i = 0; i < piece->n; i++)
+    for (int64_t i = 0; i < tensor->shape[0]; i++)
         vector[i] = dtype_load(tensor->data, (size_t)i, tensor->dtype);
-    *piece->vector = vector;
+    return vector;
 }
 
 static void report_progress(struct loader *loader, uint64_t bytes)
@@ -198,32 +179,51 @@ static void report_progress(struct loader *loader, uint64_t bytes)
         loader->source->progress(loader->source->progress_context, loader->done_bytes, loader->total_bytes);
 }
 
-static enum status load_piece(struct loader *loader, const struct piece *piece, const char *name,
-                              struct error *err)
+/* `holder`: the structure that the tensor's offset counts from. */
+static enum status load_tensor(struct loader *loader, void *holder, const struct layer_tensor *wanted,
+                               struct error *err)
 {
     const struct tensor *tensor = NULL;
-    enum status status = find_tensor(&tensor, loader->source, name, piece->n, piece->k, err);
+    enum status status = find_tensor(&tensor, loader->source, wanted, err);
     if (status != STATUS_OK)
         return status;
+    void *place = (uint8_t *)holder + wanted->offset;
     hash_tensor(loader, tensor);
-    if (piece->matrix)
-        pack_matrix(loader, piece, tensor);
+    if (wanted->k > 0)
+        pack_matrix(loader, place, wanted, tensor);
     else
-        widen_vector(loader, piece, tensor);
-    loader->at += piece_bytes(piece, loader->source->kernels, loader->source->format);
+        *(float **)place = widen_vector(loader, tensor);
+    loader->at += tensor_bytes(wanted, loader->source->kernels, loader->source->format);
     report_progress(loader, tensor->bytes);
     return STATUS_OK;
 }
 
-static enum status load_layer(struct loader *loader, struct layer_weights *layer, int32_t index,
+static enum status load_expert(struct loader *loader, struct expert_weights *out, int32_t layer,
+                               int32_t expert, struct error *err)
+{
+    struct layer_tensor tensors[EXPERT_TENSORS];
+    expert_tensors(tensors, loader->source->hparams, layer, expert);
+    for (size_t i = 0; i < EXPERT_TENSORS; i++) {
+        enum status status = load_tensor(loader, out, &tensors[i], err);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return STATUS_OK;
+}
+
+static enum status load_layer(struct loader *loader, struct layer_weights *out, int32_t layer,
                               struct error *err)
 {
-    struct piece pieces[MAX_PIECES];
-    size_t count = layer_pieces(pieces, loader->source->hparams, layer);
+    struct layer_tensor tensors[LAYER_TENSORS_MAX];
+    const struct hparams *h = loader->source->hparams;
+    const size_t count = layer_tensors(tensors, h, layer);
     for (size_t i = 0; i < count; i++) {
-        char name[NAME_BYTES];
-        snprintf(name, sizeof name, "model.layers.%" PRId32 ".%s", index, pieces[i].name);
-        enum status status = load_piece(loader, &pieces[i], name, err);
+        enum status status = load_tensor(loader, out, &tensors[i], err);
+        if (status != STATUS_OK)
+            return status;
+    }
+    for (int32_t expert = 0; out->experts && expert < h->experts; expert++) {
+        enum status status = load_expert(loader, &out->experts[expert], layer, expert, err);
         if (status != STATUS_OK)
             return status;
     }
@@ -233,20 +233,23 @@ static enum status load_layer(struct loader *loader, struct layer_weights *layer
 /* The embedding is looked up in place; an untied head is its own tensor. */
 static enum status load_ends(struct weights *out, struct loader *loader, struct error *err)
 {
-    static const char embedding[] = "model.embed_tokens.weight";
     const struct hparams *h = loader->source->hparams;
-    enum status status = find_tensor(&out->embedding, loader->source, embedding, h->vocab, h->hidden, err);
+    const struct layer_tensor embedding = {"model.embed_tokens.weight", h->vocab, h->hidden, false,
+                                           offsetof(struct weights, head)};
+    const struct layer_tensor head = {"lm_head.weight", h->vocab, h->hidden, false,
+                                      offsetof(struct weights, head)};
+    const struct layer_tensor norm = {"model.norm.weight", h->hidden, 0, false,
+                                      offsetof(struct weights, final_norm)};
+    enum status status = find_tensor(&out->embedding, loader->source, &embedding, err);
     if (status != STATUS_OK)
         return status;
-    const struct piece norm = {NULL, h->hidden, 0, NULL, &out->final_norm};
-    const struct piece head = {NULL, h->vocab, h->hidden, &out->head, NULL};
-    if ((status = load_piece(loader, &norm, "model.norm.weight", err)) != STATUS_OK)
+    if ((status = load_tensor(loader, out, &norm, err)) != STATUS_OK)
         return status;
     if (h->tied_embeddings)
-        return load_piece(loader, &head, embedding, err);
+        return load_tensor(loader, out, &embedding, err);
     hash_tensor(loader, out->embedding);
     report_progress(loader, out->embedding->bytes);
-    return load_piece(loader, &head, "lm_head.weight", err);
+    return load_tensor(loader, out, &head, err);
 }
 
 static uint64_t checkpoint_bytes(const struct safetensors *checkpoint)
@@ -257,12 +260,32 @@ static uint64_t checkpoint_bytes(const struct safetensors *checkpoint)
     return bytes;
 }
 
+/* The layers' structures, and the experts' for the sparse ones among them. */
+static bool allocate_layers(struct weights *out, const struct hparams *h)
+{
+    size_t sparse = 0;
+    CHECK(h->layers > 0);
+    for (int32_t layer = 0; layer < h->layers; layer++)
+        sparse += hparams_layer_is_sparse(h, layer);
+    out->layers = calloc((size_t)h->layers, sizeof *out->layers);
+    if (sparse > 0)
+        out->experts = calloc(sparse * (size_t)h->experts, sizeof *out->experts);
+    if (!out->layers || (sparse > 0 && !out->experts))
+        return false;
+    struct expert_weights *experts = out->experts;
+    for (int32_t layer = 0; layer < h->layers; layer++)
+        if (hparams_layer_is_sparse(h, layer)) {
+            out->layers[layer].experts = experts;
+            experts += h->experts;
+        }
+    return true;
+}
+
 enum status weights_load(struct weights *out, const struct weights_source *source, struct sha256 *sha,
                          struct error *err)
 {
     *out = (struct weights){.memory_bytes = weights_bytes(source->hparams, source->kernels, source->format)};
-    out->layers = calloc((size_t)source->hparams->layers, sizeof *out->layers);
-    out->memory = out->layers ? huge_memory_map(out->memory_bytes) : NULL;
+    out->memory = allocate_layers(out, source->hparams) ? huge_memory_map(out->memory_bytes) : NULL;
     if (!out->memory)
         return error_set(err, STATUS_NO_MEMORY, "no memory for %zu MB of weights", out->memory_bytes >> 20);
     struct loader loader = {
@@ -281,6 +304,7 @@ enum status weights_load(struct weights *out, const struct weights_source *sourc
 void weights_release(struct weights *weights)
 {
     free(weights->layers);
+    free(weights->experts);
     huge_memory_unmap(weights->memory, weights->memory_bytes);
     *weights = (struct weights){0};
 }

@@ -10,6 +10,11 @@
 #include "engine/model/hparams.h"
 #include "engine/model/safetensors.h"
 
+struct expert_weights {
+    struct weight gate, up; /* [width][hidden] */
+    struct weight down;     /* [hidden][width] */
+};
+
 struct layer_weights {
     float *input_norm, *post_norm;            /* [hidden] */
     struct weight q, k, v;                    /* [heads * head_dim | kv_heads * head_dim][hidden] */
@@ -19,11 +24,16 @@ struct layer_weights {
     float *q_bias, *k_bias, *v_bias, *o_bias; /* NULL: none */
     float *gate_bias, *up_bias, *down_bias;   /* NULL: none */
     float *q_norm, *k_norm;                   /* [head_dim]; NULL: none */
+    /* Of a sparse layer, which has no gate, up, down of its own: */
+    struct weight router, shared_gate; /* [experts][hidden], [1][hidden]; f32 */
+    struct expert_weights shared;      /* an expert of every row */
+    struct expert_weights *experts;    /* [experts]; NULL: a dense layer */
 };
 
 struct weights {
     const struct tensor *embedding; /* [vocab][hidden], in the checkpoint */
     struct layer_weights *layers;   /* [layers] */
+    struct expert_weights *experts; /* [sparse layers][experts]; NULL: none */
     float *final_norm;              /* [hidden] */
     struct weight head;             /* [vocab][hidden] */
     uint8_t *memory;

@@ -85,12 +85,12 @@ static void every_allocation_of_submit_may_fail(void **state)
 
 /* Chunks, decoding, preemption, eviction, cuts, penalties, stop strings, log-probabilities: the first
  * allocation of a step would be made to fail, and there is none. */
-static void a_step_allocates_nothing(void **state)
+static void check_steps(struct model *model)
 {
-    (void)state;
     static const char *const stops[] = {"never"};
     struct tokenizer *tokenizer = open_tokenizer();
     struct engine_options options = engine_fixture_options();
+    options.model = model;
     options.tokenizer = tokenizer;
     options.kv_blocks = 20;
     options.force_preempt_every = 5;
@@ -123,6 +123,30 @@ static void a_step_allocates_nothing(void **state)
     tokenizer_close(tokenizer);
 }
 
+static void a_step_allocates_nothing(void **state)
+{
+    (void)state;
+    check_steps(engine_fixture_model());
+}
+
+static void nor_does_a_step_with_experts(void **state)
+{
+    (void)state;
+    const struct model_options options = {.model_dir = MILLRACE_SOURCE_DIR "/tests/golden/models/qwen3-moe",
+                                          .kernels = "auto",
+                                          .weight_format = "auto",
+                                          .kv_format = "auto",
+                                          .threads = 2,
+                                          .max_batch_tokens = FIXTURE_ROWS,
+                                          .max_logit_rows = engine_max_logit_rows(64)};
+    struct model *model;
+    struct error err;
+    if (model_open(&model, &options, &err) != STATUS_OK)
+        fail_msg("%s", err.text);
+    check_steps(model);
+    model_close(model);
+}
+
 static int close_model(void **state)
 {
     (void)state;
@@ -136,6 +160,7 @@ int main(void)
         cmocka_unit_test(every_allocation_of_open_may_fail),
         cmocka_unit_test(every_allocation_of_submit_may_fail),
         cmocka_unit_test(a_step_allocates_nothing),
+        cmocka_unit_test(nor_does_a_step_with_experts),
     };
     return cmocka_run_group_tests(tests, NULL, close_model);
 }

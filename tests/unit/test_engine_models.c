@@ -114,6 +114,9 @@ static void check_company(struct model *model, const struct company *c)
              c->preempt_every, c->blocks, c->prefix_cache);
     for (uint64_t id = 0; id < requests; id++)
         asked_compare(&company[id], &alone[id], what);
+    struct engine_stats stats;
+    engine_stats_read(engine, &stats);
+    assert_int_equal(stats.expert_load.rows > 0, model_hparams(model)->experts > 0);
     engine_close(engine);
 }
 
@@ -147,6 +150,13 @@ static void company_does_not_show_with_yarn(void **state)
 {
     (void)state;
     check_model("llama-yarn", "auto", FEWER);
+}
+
+static void company_does_not_show_among_experts(void **state)
+{
+    (void)state;
+    check_model("qwen3-moe", "auto", FEWER);
+    check_model("qwen2-moe", "generic", FEWER);
 }
 
 /* ---- against transformers ---- */
@@ -215,6 +225,7 @@ int main(void)
         cmocka_unit_test(company_does_not_show_with_the_machines_kernels),
         cmocka_unit_test(company_does_not_show_behind_a_sliding_window),
         cmocka_unit_test(company_does_not_show_with_yarn),
+        cmocka_unit_test(company_does_not_show_among_experts),
         cmocka_unit_test(prompt_logprobs_are_those_of_transformers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

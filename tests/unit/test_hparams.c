@@ -19,6 +19,10 @@
 #define MISTRAL "{\"architectures\":[\"MistralForCausalLM\"]," SIZES
 #define QWEN2 "{\"architectures\":[\"Qwen2ForCausalLM\"]," SIZES
 #define QWEN3 "{\"architectures\":[\"Qwen3ForCausalLM\"]," SIZES
+#define MIXTRAL "{\"architectures\":[\"MixtralForCausalLM\"]," SIZES
+#define QWEN2_MOE "{\"architectures\":[\"Qwen2MoeForCausalLM\"]," SIZES
+#define QWEN3_MOE "{\"architectures\":[\"Qwen3MoeForCausalLM\"]," SIZES
+#define EXPERTS ",\"num_experts\":8,\"num_experts_per_tok\":3,\"moe_intermediate_size\":24"
 
 static struct hparams parse(const char *config, const char *generation)
 {
@@ -98,6 +102,70 @@ static void sliding_windows_are_honoured_or_refused(void **state)
             NULL);
 }
 
+/* Which of the four layers have experts: "s d s d". */
+static void sparse_layers_are(const char *expected, const char *config)
+{
+    struct hparams hparams = parse(config, NULL);
+    char text[16];
+    snprintf(text, sizeof text, "%c %c %c %c", hparams_layer_is_sparse(&hparams, 0) ? 's' : 'd',
+             hparams_layer_is_sparse(&hparams, 1) ? 's' : 'd',
+             hparams_layer_is_sparse(&hparams, 2) ? 's' : 'd',
+             hparams_layer_is_sparse(&hparams, 3) ? 's' : 'd');
+    assert_string_equal(text, expected);
+}
+
+static void experts_are_read_as_each_family_spells_them(void **state)
+{
+    (void)state;
+    assert_int_equal(parse(QWEN3 "}", NULL).experts, 0);
+    struct hparams qwen3 = parse(QWEN3_MOE EXPERTS ",\"norm_topk_prob\":true}", NULL);
+    assert_true(qwen3.experts == 8 && qwen3.experts_per_token == 3 && qwen3.expert_width == 24);
+    assert_true(qwen3.norm_topk && qwen3.qk_norm && !qwen3.qkv_bias && qwen3.head_dim == 16);
+    assert_int_equal(qwen3.shared_expert_width, 0);
+    assert_false(parse(QWEN3_MOE EXPERTS "}", NULL).norm_topk);
+    struct hparams local = parse(QWEN3_MOE ",\"num_local_experts\":8,\"num_experts_per_tok\":3,"
+                                           "\"moe_intermediate_size\":24,\"norm_topk_prob\":true}",
+                                 NULL);
+    assert_memory_equal(&qwen3, &local, sizeof local); /* transformers 5 */
+    struct hparams qwen2 = parse(QWEN2_MOE EXPERTS ",\"shared_expert_intermediate_size\":40}", NULL);
+    assert_true(qwen2.shared_expert_width == 40 && qwen2.qkv_bias && !qwen2.output_bias);
+    assert_false(parse(QWEN2_MOE EXPERTS ",\"shared_expert_intermediate_size\":40,\"qkv_bias\":false}", NULL)
+                     .qkv_bias);
+    struct hparams mixtral =
+        parse(MIXTRAL ",\"num_local_experts\":8,\"num_experts_per_tok\":2,\"sliding_window\":null}", NULL);
+    assert_true(mixtral.experts == 8 && mixtral.experts_per_token == 2 && mixtral.expert_width == 96);
+    assert_true(mixtral.norm_topk && mixtral.rope_theta == 1e6);
+    assert_int_equal(mixtral.expert_naming, EXPERT_NAMING_MIXTRAL);
+    sparse_layers_are("s s s s", MIXTRAL ",\"num_local_experts\":8,\"num_experts_per_tok\":2}");
+    sparse_layers_are("s s s s", QWEN3_MOE EXPERTS "}");
+    sparse_layers_are("d s d s", QWEN3_MOE EXPERTS ",\"decoder_sparse_step\":2}");
+    sparse_layers_are("s d s d", QWEN3_MOE EXPERTS ",\"mlp_only_layers\":[1,3]}");
+    sparse_layers_are("d d d d", QWEN3_MOE EXPERTS ",\"decoder_sparse_step\":5}");
+    windows_are("8 8 8 8", QWEN3_MOE EXPERTS ",\"use_sliding_window\":true,\"sliding_window\":8}");
+}
+
+static void experts_that_make_no_sense_are_one_sentence(void **state)
+{
+    (void)state;
+    refused(STATUS_INVALID, "num_experts", QWEN3_MOE "}", NULL);
+    refused(STATUS_INVALID, "num_experts must be an integer from 1 to 512", QWEN3_MOE ",\"num_experts\":513}",
+            NULL);
+    refused(STATUS_INVALID, "num_local_experts", MIXTRAL ",\"num_local_experts\":0}", NULL);
+    refused(STATUS_INVALID, "num_experts_per_tok must be an integer from 1 to 8",
+            QWEN3_MOE ",\"num_experts\":8,\"num_experts_per_tok\":9,\"moe_intermediate_size\":24}", NULL);
+    refused(STATUS_INVALID, "moe_intermediate_size",
+            QWEN3_MOE ",\"num_experts\":8,\"num_experts_per_tok\":2}", NULL);
+    refused(STATUS_INVALID, "norm_topk_prob", QWEN3_MOE EXPERTS ",\"norm_topk_prob\":1}", NULL);
+    refused(STATUS_INVALID, "decoder_sparse_step", QWEN3_MOE EXPERTS ",\"decoder_sparse_step\":0}", NULL);
+    refused(STATUS_INVALID, "mlp_only_layers must be a list", QWEN3_MOE EXPERTS ",\"mlp_only_layers\":1}",
+            NULL);
+    refused(STATUS_INVALID, "below num_hidden_layers (4)", QWEN3_MOE EXPERTS ",\"mlp_only_layers\":[4]}",
+            NULL);
+    refused(STATUS_INVALID, "shared_expert_intermediate_size", QWEN2_MOE EXPERTS "}", NULL);
+    refused(STATUS_UNSUPPORTED, "needs layer_types",
+            QWEN2_MOE EXPERTS ",\"shared_expert_intermediate_size\":40,\"use_sliding_window\":true}", NULL);
+}
+
 static void rope_is_read_in_both_spellings(void **state)
 {
     (void)state;
@@ -156,7 +224,7 @@ static void end_tokens_and_sampling_come_from_generation_config(void **state)
 static void what_cannot_be_served_is_one_sentence(void **state)
 {
     (void)state;
-    refused(STATUS_UNSUPPORTED, "MixtralForCausalLM", "{\"architectures\":[\"MixtralForCausalLM\"]}", NULL);
+    refused(STATUS_UNSUPPORTED, "GemmaForCausalLM", "{\"architectures\":[\"GemmaForCausalLM\"]}", NULL);
     refused(STATUS_UNSUPPORTED, "gelu", LLAMA ",\"hidden_act\":\"gelu\"}", NULL);
     refused(STATUS_UNSUPPORTED, "quantis", LLAMA ",\"quantization_config\":{\"quant_method\":\"awq\"}}",
             NULL);
@@ -220,6 +288,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(families_differ_in_biases_norms_and_head_size),
         cmocka_unit_test(sliding_windows_are_honoured_or_refused),
+        cmocka_unit_test(experts_are_read_as_each_family_spells_them),
+        cmocka_unit_test(experts_that_make_no_sense_are_one_sentence),
         cmocka_unit_test(rope_is_read_in_both_spellings),
         cmocka_unit_test(yarn_factors_are_given_or_derived),
         cmocka_unit_test(end_tokens_and_sampling_come_from_generation_config),

@@ -13,8 +13,8 @@
 
 #include "tests/support/model_runner.h"
 
-static const char *const models[] = {"llama-llama3", "llama-linear", "llama-yarn",
-                                     "mistral",      "qwen2",        "qwen3"};
+static const char *const models[] = {"llama-llama3", "llama-linear", "llama-yarn", "mistral",  "mixtral",
+                                     "qwen2",        "qwen2-moe",    "qwen3",      "qwen3-moe"};
 static const char *const sets[] = {"generic", "openblas", "avx2", "avx512", "amx"};
 enum { MODELS = sizeof models / sizeof models[0], SETS = sizeof sets / sizeof sets[0] };
 

@@ -45,9 +45,11 @@ static int sweep(const char *golden, const char *kernels, int threads)
 static void every_allocation_of_model_open_may_fail(void **state)
 {
     (void)state;
-    int single = sweep("qwen3", "generic", 1), sharded = sweep("llama-yarn", "auto", 2);
-    print_message("allocations made to fail: %d, and %d with shards\n", single, sharded);
-    assert_true(single > 10 && sharded > single);
+    int single = sweep("qwen3", "generic", 1), sharded = sweep("llama-yarn", "auto", 2),
+        experts = sweep("qwen3-moe", "auto", 2);
+    print_message("allocations made to fail: %d, %d with shards, %d with experts\n", single, sharded,
+                  experts);
+    assert_true(single > 10 && sharded > single && experts > single);
 }
 
 static void every_allocation_of_kv_cache_open_may_fail(void **state)

@@ -14,7 +14,8 @@
 
 enum { SEQUENCES = 5, LENGTH = 50, VOCAB = 288 };
 
-static const char *const models[] = {"llama-llama3", "mistral", "qwen2", "qwen3"};
+static const char *const models[] = {"llama-llama3", "mistral",   "qwen2",    "qwen3",
+                                     "mixtral",      "qwen2-moe", "qwen3-moe"};
 static const char *const sets[] = {"generic", "openblas", "avx2", "avx512", "amx"};
 static const char *const weight_formats[] = {"f32", "bf16", "int8", "int4"};
 static const char *const kv_formats[] = {"f32", "bf16"};

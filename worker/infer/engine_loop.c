@@ -33,9 +33,10 @@ struct live_request { /* a prompt in the engine or held by the bridge; its index
 };
 
 struct stats_cell { /* struct engine_stats, readable from any thread */
-    _Atomic int32_t running, waiting, blocks_total, blocks_used, blocks_cached;
+    _Atomic int32_t running, waiting, blocks_total, blocks_used, blocks_cached, experts;
     _Atomic uint64_t steps, prompt_tokens, generated_tokens, cached_tokens, preemptions, queries, hits;
     _Atomic uint64_t step_ns, gap_ns;
+    _Atomic uint64_t expert_layer_steps, expert_rows, experts_touched, hottest_rows;
 };
 
 struct engine_loop {
@@ -396,6 +397,11 @@ static void publish_stats(struct engine_loop *loop, const struct engine_stats *s
     cell->preemptions = s->preemptions;
     cell->queries = s->prefix_queries_tokens;
     cell->hits = s->prefix_hits_tokens;
+    cell->experts = s->experts;
+    cell->expert_layer_steps = s->expert_load.layer_steps;
+    cell->expert_rows = s->expert_load.rows;
+    cell->experts_touched = s->expert_load.touched;
+    cell->hottest_rows = s->expert_load.hottest_rows;
 }
 
 /* While somebody looks, and when the engine falls idle: then the last map stays true. */
@@ -516,5 +522,10 @@ void engine_loop_stats(struct engine_loop *loop, struct engine_stats *out)
                                  .prefix_queries_tokens = cell->queries,
                                  .prefix_hits_tokens = cell->hits,
                                  .step_ns = cell->step_ns,
-                                 .gap_ns = cell->gap_ns};
+                                 .gap_ns = cell->gap_ns,
+                                 .experts = cell->experts,
+                                 .expert_load = {.layer_steps = cell->expert_layer_steps,
+                                                 .rows = cell->expert_rows,
+                                                 .touched = cell->experts_touched,
+                                                 .hottest_rows = cell->hottest_rows}};
 }

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products that the kernel team does together: cut into pieces of about equal cost, which form one list and
+// are taken by whoever is free. A product with more rows than the others is cut finer, so that it does not
+// leave a member idle; ordered by falling cost, the list ends with its smallest pieces.
+#ifndef ENGINE_MODEL_PRODUCT_LIST_H
+#define ENGINE_MODEL_PRODUCT_LIST_H
+
+#include "engine/kernels/kernels.h"
+#include "engine/kernels/thread_team.h"
+
+struct product {
+    const struct weight *weight;
+    const float *bias; /* [n] or NULL */
+    float *y;          /* [rows][n] */
+};
+
+struct listed_product {
+    struct product product;
+    struct activation x; /* converted */
+    int32_t piece;       /* columns of a piece, set by product_list_cut; the last one has the rest */
+};
+
+/* What a panel of columns costs when `rows` rows are multiplied with it, in multiplied rows: reading it from
+ * memory takes about as long as the arithmetic of a few rows. */
+static inline int64_t product_panel_cost(int32_t rows)
+{
+    return rows + 8;
+}
+
+/* Chooses the pieces for `members` members; `granule`: the kernel set's n_granule. */
+void product_list_cut(struct listed_product *list, int count, int32_t granule, int members);
+/* On every member of the team, with a fresh counter (thread_team_next): computes the pieces it can get. */
+void product_list_run(const struct listed_product *list, int count, const struct kernels *kernels,
+                      struct thread_team *team);
+
+#endif
