@@ -32,6 +32,17 @@ def main():
     expected = 2 * (weights * 128 + head) + attention
     assert abs(prefill["limit"]["operations"] / expected - 1) < 1e-3, (prefill, expected)
 
+    done = run(millrace, "engine", "--quick", "--json", "--rounds", "1", "--format", "bf16", "--kv-mb", "64", "--shape",
+               "qwen3-moe-small")
+    assert done.returncode == 0, done.stderr
+    cells = {(c["work"], c["batch"]): c["limit"] for c in map(json.loads, done.stdout.splitlines())}
+    dense, expert = 12 * 1024 * (2 * 2048 + 2 * 1024 + 32), 12 * 3 * 1024 * 512
+    expected = 2 * ((dense + 4 * expert) * 128 + head) + 4 * 2048 * 12 * 128 * 129 // 2
+    assert abs(cells["prefill", 1]["operations"] / expected - 1) < 1e-3, (cells, expected)
+    least = 2 * (dense + 4 * expert + head)  # one token reads four experts of each layer and no more
+    assert 0.99 * least < cells["decode", 1]["bytes"] < 1.03 * least, (cells, least)
+    assert least < cells["decode", 8]["bytes"] < cells["decode", 32]["bytes"] < 2 * (dense + 33 * expert + head), cells
+
     for wrong in (["engine", "--shape", "no-such"], ["engine", "--rounds", "0"], ["nothing"], []):
         refused = run(millrace, *wrong)
         assert refused.returncode == 64 and refused.stderr, (wrong, refused)

@@ -19,6 +19,8 @@ CONFIG = {
     "tie_word_embeddings": True, "attention_bias": False, "hidden_act": "silu", "torch_dtype": "bfloat16",
     "use_sliding_window": False, "eos_token_id": 151645, "bos_token_id": 151643,
 }
+MOE = {**CONFIG, "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "num_experts": 32,
+       "num_experts_per_tok": 4, "moe_intermediate_size": 512, "mlp_only_layers": [0]}
 GENERATION = {"temperature": 0.6, "top_k": 20, "top_p": 0.95, "eos_token_id": [151645, 151643]}
 
 
@@ -37,6 +39,20 @@ def check_plan(plan):
     assert plan["sequence_tokens"] == plan["kv_blocks"] * 16 < CONTEXT
     assert plan["sampling"] == {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0, "repetition_penalty": 1}
     assert plan["eos"] == [151645, 151643] and plan["impossible"] is None
+
+
+def check_experts(millrace, space):
+    """All experts count in memory; a layer without them counts its dense MLP."""
+    (space / "config.json").write_text(json.dumps(MOE))
+    plan = json.loads(inspect(millrace, space.path, "--json", "--engine.kv_memory_mb=256"))
+    attention, experts = HIDDEN * HEAD_DIM * (HEADS * 2 + KV_HEADS * 2), 32 * 3 * HIDDEN * 512
+    matrices = LAYERS * attention + 3 * HIDDEN * MLP + (LAYERS - 1) * experts + VOCAB * HIDDEN
+    assert 2 * matrices <= plan["weight_bytes"] <= 2 * matrices * 1.02, (plan["weight_bytes"], 2 * matrices)
+    assert (plan["experts"], plan["experts_per_token"], plan["sparse_layers"]) == (32, 4, LAYERS - 1), plan
+    assert "32 of width 512 in 27 of 28 layers, 4 for each token" in inspect(millrace, space.path)
+    (space / "config.json").write_text(json.dumps({**MOE, "num_experts_per_tok": 33}))
+    refusal = inspect(millrace, space.path, code=78)
+    assert refusal.count("\n") == 1 and "num_experts_per_tok must be an integer from 1 to 32" in refusal, refusal
 
 
 def check_render(millrace, space):
@@ -63,6 +79,7 @@ def main():
         assert "114688 bytes per token" in text and "Qwen3ForCausalLM: 28 layers" in text, text
         text = inspect(millrace, space.path, "--engine.kv_memory_mb=16000000")
         assert "impossible here" in text, text
+        check_experts(millrace, space)
         (space / "config.json").write_text("{}")
         assert inspect(millrace, space.path, code=78).count("\n") == 1
     pieces = json.loads(inspect(millrace, BUNDLED, "--tokenize", "Hello kettle", "--json"))

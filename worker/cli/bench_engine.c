@@ -16,11 +16,12 @@
 #define READ_BYTES ((size_t)1 << 30) /* more than any cache */
 enum { MAX_ROUNDS = 15, MAX_CELLS = 32, MAX_FORMATS = 4 };
 
-static const char usage[] = "usage: millrace bench engine [--shape qwen3-0.6b|llama-3.2-1b|qwen2.5-1.5b] "
-                            "[--format f32,bf16,int8,int4]\n"
-                            "         [--kernels auto|avx512|avx2|generic|openblas] [--kv-format bf16|f32] "
-                            "[--threads N] [--rounds N]\n"
-                            "         [--work all|prefill|decode] [--kv-mb N] [--quick] [--json]";
+static const char usage[] =
+    "usage: millrace bench engine [--shape qwen3-0.6b|llama-3.2-1b|qwen2.5-1.5b|qwen3-moe-small] "
+    "[--format f32,bf16,int8,int4]\n"
+    "         [--kernels auto|avx512|avx2|generic|openblas] [--kv-format bf16|f32] "
+    "[--threads N] [--rounds N]\n"
+    "         [--work all|prefill|decode] [--kv-mb N] [--quick] [--json]";
 
 enum limit { LIMIT_READ, LIMIT_F32, LIMIT_BF16, LIMIT_INT8, LIMITS };
 

@@ -21,7 +21,8 @@ struct bench_model {
     int32_t *tokens;    /* [BENCH_CHUNK_TOKENS] */
     int32_t *positions; /* [BENCH_CHUNK_TOKENS] */
     float *logits;      /* [BENCH_MAX_SEQUENCES][vocab] */
-    double layers_bytes, head_bytes, kv_token_bytes;
+    double parameter_bytes, head_bytes, kv_token_bytes;
+    double experts_touched[BENCH_CHUNK_TOKENS + 1]; /* per layer, in the last step of so many rows */
 };
 
 static enum status open_model(struct bench_model *bench, const struct bench_model_options *options,
@@ -77,6 +78,18 @@ static enum status open_arrays(struct bench_model *bench, struct error *err)
     return STATUS_OK;
 }
 
+/* Matrix parameters of all layers, of which the sparse ones use `experts` experts. */
+static double layers_parameters(const struct hparams *h, double experts)
+{
+    const double q = (double)h->heads * h->head_dim, kv = (double)h->kv_heads * h->head_dim;
+    double width = 0.0; /* of the MLPs, all layers */
+    for (int32_t layer = 0; layer < h->layers; layer++)
+        width += hparams_layer_is_sparse(h, layer)
+                     ? experts * h->expert_width + h->shared_expert_width + h->experts / 3.0 /* router */
+                     : h->intermediate;
+    return h->hidden * ((2 * q + 2 * kv) * h->layers + 3 * width);
+}
+
 enum status bench_model_open(struct bench_model **out, const struct hparams *hparams,
                              const struct bench_model_options *options, struct error *err)
 {
@@ -92,10 +105,10 @@ enum status bench_model_open(struct bench_model **out, const struct hparams *hpa
         bench_model_close(bench);
         return status;
     }
-    const double parameters = (double)hparams->vocab * hparams->hidden;
-    const double layers = bench_model_prefill_cost(bench, 1).operations / 2 - parameters;
-    bench->head_bytes = (double)model_weight_bytes(bench->model) * parameters / (parameters + layers);
-    bench->layers_bytes = (double)model_weight_bytes(bench->model) - bench->head_bytes;
+    const double head = (double)hparams->vocab * hparams->hidden;
+    bench->parameter_bytes =
+        (double)model_weight_bytes(bench->model) / (head + layers_parameters(hparams, hparams->experts));
+    bench->head_bytes = bench->parameter_bytes * head;
     *out = bench;
     return STATUS_OK;
 }
@@ -124,6 +137,16 @@ static int32_t *table_of(struct bench_model *bench, int32_t sequence, int32_t to
     return table;
 }
 
+static void run_step(struct bench_model *bench, const struct batch *batch)
+{
+    const struct expert_load before = model_expert_load(bench->model);
+    model_forward(bench->model, bench->kv, batch, bench->logits);
+    const struct expert_load after = model_expert_load(bench->model);
+    if (after.layer_steps > before.layer_steps)
+        bench->experts_touched[batch->row_count] =
+            (double)(after.touched - before.touched) / (double)(after.layer_steps - before.layer_steps);
+}
+
 double bench_model_prefill(struct bench_model *bench, int32_t tokens)
 {
     const int32_t *table = table_of(bench, 0, tokens);
@@ -141,7 +164,7 @@ double bench_model_prefill(struct bench_model *bench, int32_t tokens)
                                     .sequences = &sequence,
                                     .logit_count = done + rows == tokens,
                                     .logit_rows = &last};
-        model_forward(bench->model, bench->kv, &batch, bench->logits);
+        run_step(bench, &batch);
         done += rows;
     }
     return (double)(monotime_ns() - begin_ns) * 1e-9;
@@ -176,7 +199,7 @@ double bench_model_decode(struct bench_model *bench, int32_t batch, int32_t cont
     const int64_t end_ns = monotime_ns() + (int64_t)STEP_TIME_MS * 1000000;
     do {
         const int64_t begin_ns = monotime_ns();
-        model_forward(bench->model, bench->kv, &step, bench->logits);
+        run_step(bench, &step);
         seconds[steps++] = (double)(monotime_ns() - begin_ns) * 1e-9;
     } while (steps < MAX_STEPS && monotime_ns() < end_ns);
     qsort(seconds, steps, sizeof *seconds, compare);
@@ -188,19 +211,26 @@ double bench_model_decode(struct bench_model *bench, int32_t batch, int32_t cont
 static struct bench_cost cost_of(const struct bench_model *bench, double rows, double logits, double pairs)
 {
     const struct hparams *h = bench->hparams;
-    const double q = (double)h->heads * h->head_dim, kv = (double)h->kv_heads * h->head_dim;
-    const double layer = (double)h->hidden * (2 * q + 2 * kv) + 3.0 * h->hidden * h->intermediate;
+    const double q = (double)h->heads * h->head_dim, layers = layers_parameters(h, h->experts_per_token);
     return (struct bench_cost){
-        .operations = 2 * (layer * h->layers * rows + (double)h->vocab * h->hidden * logits),
+        .operations = 2 * (layers * rows + (double)h->vocab * h->hidden * logits),
         .attention_operations = 4 * q * h->layers * pairs,
     };
+}
+
+/* Weights of the layers that a step of so many rows reads: of experts only those that had rows. */
+static double layers_bytes(const struct bench_model *bench, int32_t rows)
+{
+    return bench->parameter_bytes * layers_parameters(bench->hparams, bench->experts_touched[rows]);
 }
 
 struct bench_cost bench_model_prefill_cost(const struct bench_model *bench, int32_t tokens)
 {
     struct bench_cost cost = cost_of(bench, tokens, 1, (double)tokens * (tokens + 1) / 2);
-    for (int32_t done = 0; done < tokens; done += BENCH_CHUNK_TOKENS)
-        cost.bytes += bench->layers_bytes + bench->kv_token_bytes * done;
+    for (int32_t done = 0; done < tokens; done += BENCH_CHUNK_TOKENS) {
+        const int32_t rows = tokens - done < BENCH_CHUNK_TOKENS ? tokens - done : BENCH_CHUNK_TOKENS;
+        cost.bytes += layers_bytes(bench, rows) + bench->kv_token_bytes * done;
+    }
     cost.bytes += bench->head_bytes + bench->kv_token_bytes * tokens;
     return cost;
 }
@@ -208,6 +238,7 @@ struct bench_cost bench_model_prefill_cost(const struct bench_model *bench, int3
 struct bench_cost bench_model_decode_cost(const struct bench_model *bench, int32_t batch, int32_t context)
 {
     struct bench_cost cost = cost_of(bench, batch, batch, (double)batch * (context + 1));
-    cost.bytes = bench->layers_bytes + bench->head_bytes + bench->kv_token_bytes * batch * (context + 1);
+    cost.bytes =
+        layers_bytes(bench, batch) + bench->head_bytes + bench->kv_token_bytes * batch * (context + 1);
     return cost;
 }

@@ -26,6 +26,13 @@ static const struct {
      "\"num_attention_heads\":12,\"num_key_value_heads\":2,"
      "\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-6,\"rope_theta\":1000000,"
      "\"hidden_act\":\"silu\",\"tie_word_embeddings\":true,\"torch_dtype\":\"bfloat16\"}"},
+    {"qwen3-moe-small", /* Qwen3-MoE's make-up at a size that fits a small machine: no published model */
+     "{\"architectures\":[\"Qwen3MoeForCausalLM\"],\"model_type\":\"qwen3_moe\",\"vocab_size\":151936,"
+     "\"hidden_size\":1024,\"intermediate_size\":3072,\"num_hidden_layers\":12,"
+     "\"num_attention_heads\":16,\"num_key_value_heads\":8,\"head_dim\":128,"
+     "\"num_experts\":32,\"num_experts_per_tok\":4,\"moe_intermediate_size\":512,\"norm_topk_prob\":true,"
+     "\"max_position_embeddings\":40960,\"rms_norm_eps\":1e-6,\"rope_theta\":1000000,"
+     "\"hidden_act\":\"silu\",\"tie_word_embeddings\":true,\"torch_dtype\":\"bfloat16\"}"},
 };
 
 enum status bench_shape(struct hparams *out, const char *name, struct error *err)
@@ -34,5 +41,6 @@ enum status bench_shape(struct hparams *out, const char *name, struct error *err
         if (strcmp(name, shapes[i].name) == 0)
             return hparams_parse(out, shapes[i].config, strlen(shapes[i].config), NULL, 0, err);
     return error_set(err, STATUS_USAGE,
-                     "shape %.32s is unknown; use qwen3-0.6b, llama-3.2-1b or qwen2.5-1.5b", name);
+                     "shape %.32s is unknown; use qwen3-0.6b, llama-3.2-1b, qwen2.5-1.5b or qwen3-moe-small",
+                     name);
 }

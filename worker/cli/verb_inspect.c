@@ -161,6 +161,25 @@ static void print_defaults(const struct hparams *h)
     printf(h->eos_count ? "\n" : " nothing: no eos_token_id\n");
 }
 
+static int sparse_layers(const struct hparams *h)
+{
+    int count = 0;
+    for (int32_t layer = 0; layer < h->layers; layer++)
+        count += hparams_layer_is_sparse(h, layer);
+    return count;
+}
+
+static void print_experts(const struct hparams *h)
+{
+    if (h->experts == 0)
+        return;
+    printf("experts    %d of width %d in %d of %d layers, %d for each token", h->experts, h->expert_width,
+           sparse_layers(h), h->layers, h->experts_per_token);
+    if (h->shared_expert_width > 0)
+        printf(", and one of width %d for all", h->shared_expert_width);
+    printf("\n");
+}
+
 static unsigned long long mb(uint64_t bytes)
 {
     return (unsigned long long)((bytes + (1 << MB_SHIFT) - 1) >> MB_SHIFT);
@@ -174,6 +193,7 @@ static void print_text(const struct inspection *in)
         "model      %s: %d layers, hidden %d, %d heads (%d KV) of %d, MLP %d, vocabulary %d, context %d%s\n",
         h->architecture, h->layers, h->hidden, h->heads, h->kv_heads, h->head_dim, h->intermediate, h->vocab,
         h->max_context_tokens, h->tied_embeddings ? ", tied embeddings" : "");
+    print_experts(h);
     printf("formats    weights %s, KV %s, kernels %s, %d threads\n", plan->weight_format, plan->kv_format,
            plan->kernels, in->threads);
     printf("weights    %llu MB, embedding table %llu MB, step buffers %llu MB\n", mb(plan->weight_bytes),
@@ -201,6 +221,10 @@ static void print_json_hparams(const struct hparams *h)
         "\"intermediate\":%d,\"vocab\":%d,\"max_context_tokens\":%d,\"tied_embeddings\":%s,",
         h->architecture, h->layers, h->hidden, h->heads, h->kv_heads, h->head_dim, h->intermediate, h->vocab,
         h->max_context_tokens, h->tied_embeddings ? "true" : "false");
+    if (h->experts > 0)
+        printf("\"experts\":%d,\"experts_per_token\":%d,\"expert_width\":%d,\"shared_expert_width\":%d,"
+               "\"sparse_layers\":%d,",
+               h->experts, h->experts_per_token, h->expert_width, h->shared_expert_width, sparse_layers(h));
     printf(
         "\"sampling\":{\"temperature\":%g,\"top_p\":%g,\"top_k\":%d,\"min_p\":%g,\"repetition_penalty\":%g},",
         h->has_temperature ? (double)h->temperature : 1, h->has_top_p ? (double)h->top_p : 1,
