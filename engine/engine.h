@@ -155,7 +155,7 @@ struct engine_stats {
     uint64_t prefix_queries_tokens, prefix_hits_tokens;
     uint64_t window_rows;     /* rows computed through windows of contiguous KV */
     uint64_t step_ns, gap_ns; /* in steps, and between two while there was work; counted by who has a clock */
-    int32_t experts; /* of a layer; 0: a dense model */
+    int32_t experts;          /* of a layer; 0: a dense model */
     struct expert_load expert_load;
 };
 void engine_check_invariants(const struct engine *engine); /* CHECKs; slow, for tests */

@@ -17,8 +17,10 @@ void product_list_cut(struct listed_product *list, int count, int32_t granule, i
     const int64_t piece_cost = (cost + pieces - 1) / pieces;
     for (int i = 0; i < count; i++) {
         const int32_t all = panels_of(&list[i], granule);
-        const int64_t panels = piece_cost / product_panel_cost(list[i].x.rows);
-        list[i].piece = (panels < 1 ? 1 : panels < all ? (int32_t)panels : all) * granule;
+        const int64_t product_cost = all * product_panel_cost(list[i].x.rows);
+        int64_t parts = (product_cost + piece_cost - 1) / piece_cost;
+        parts = parts < all ? parts : all;
+        list[i].piece = (int32_t)((all + parts - 1) / parts) * granule;
     }
 }
 

@@ -266,6 +266,31 @@ static void the_plan_of_a_real_shape_is_right(void **state)
     assert_true(plan.buffer_bytes < 64 << 20);
 }
 
+/* Qwen3-30B-A3B's shape: 30,532,122,624 parameters, routers in f32. */
+static void the_plan_of_a_mixture_of_experts_is_right(void **state)
+{
+    (void)state;
+    static const char config[] =
+        "{\"architectures\":[\"Qwen3MoeForCausalLM\"],\"vocab_size\":151936,\"hidden_size\":2048,"
+        "\"intermediate_size\":6144,\"num_hidden_layers\":48,\"num_attention_heads\":32,"
+        "\"num_key_value_heads\":4,\"head_dim\":128,\"num_experts\":128,\"num_experts_per_tok\":8,"
+        "\"moe_intermediate_size\":768,\"norm_topk_prob\":true,\"decoder_sparse_step\":1,"
+        "\"mlp_only_layers\":[],\"max_position_embeddings\":40960,\"torch_dtype\":\"bfloat16\","
+        "\"rope_theta\":1000000,\"sliding_window\":null,\"max_window_layers\":48}";
+    write_file("config.json", config, sizeof config - 1);
+    struct model_options options = options_of(dir);
+    options.max_batch_tokens = 512;
+    struct model_plan plan;
+    struct error err;
+    if (model_plan(&options, &plan, &err) != STATUS_OK)
+        fail_msg("%s", err.text);
+    const uint64_t parameters = 30532122624, embedding = 151936ull * 2048, routers = 48ull * 128 * 2048;
+    const uint64_t vectors = 48 * (2 * 2048 + 2 * 128) + 2048;
+    assert_int_equal(plan.weight_bytes,
+                     (parameters - embedding - vectors - routers) * 2 + (vectors + routers) * 4);
+    assert_true(plan.buffer_bytes < 256 << 20);
+}
+
 struct progress {
     uint64_t done_bytes, total_bytes;
     int calls;
@@ -325,6 +350,7 @@ int main(void)
         cmocka_unit_test(tensors_need_no_alignment),
         cmocka_unit_test(the_plan_needs_only_config_json_and_is_kept),
         cmocka_unit_test(the_plan_of_a_real_shape_is_right),
+        cmocka_unit_test(the_plan_of_a_mixture_of_experts_is_right),
         cmocka_unit_test(progress_ends_at_the_total),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
