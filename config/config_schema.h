@@ -16,6 +16,8 @@
       "a job that names another model: 404, or run it anyway")                                              \
     X(model, weight_format, ENUM, "auto", "auto|f32|bf16|int8|int4", 0, "format the weights are packed to") \
     X(model, kv_format, ENUM, "auto", "auto|f32|bf16", 0, "format of the KV cache")                         \
+    X(model, weight_cache, STRING, "", 0, 0,                                                                \
+      "directory that keeps packed weights, so that the next start reads them; empty: none")                \
     X(model, kernels, ENUM, "auto", "auto|generic|openblas|avx2|avx512|amx", 0, "kernel set")
 
 #define CONFIG_ENGINE(X)                                                                     \
@@ -135,16 +137,21 @@
     X(worker, trust_headers, BOOL, false, 0, 0, "believe millrace-tenant headers")            \
     X(worker, log_level, ENUM, "info", "error|warn|info|debug", 0, "least severe lines to log")
 
-#define CONFIG_SECTIONS(S)                                                           \
-    S(model, CONFIG_MODEL)                                                           \
-    S(engine, CONFIG_ENGINE)                                                         \
-    S(kafka, CONFIG_KAFKA)                                                           \
-    S(results, CONFIG_RESULTS)                                                       \
-    S(limits, CONFIG_LIMITS)                                                         \
-    S(stream, CONFIG_STREAM)                                                         \
-    S(proxy, CONFIG_PROXY)                                                           \
-    S(kvtier, CONFIG_KVTIER)                                                         \
-    S(kv_events, CONFIG_KV_EVENTS) S(catalogs, CONFIG_CATALOGS) S(http, CONFIG_HTTP) \
-        S(status_page, CONFIG_STATUS_PAGE) S(worker, CONFIG_WORKER)
+/* clang-format off: one section a line */
+#define CONFIG_SECTIONS(S)             \
+    S(model, CONFIG_MODEL)             \
+    S(engine, CONFIG_ENGINE)           \
+    S(kafka, CONFIG_KAFKA)             \
+    S(results, CONFIG_RESULTS)         \
+    S(limits, CONFIG_LIMITS)           \
+    S(stream, CONFIG_STREAM)           \
+    S(proxy, CONFIG_PROXY)             \
+    S(kvtier, CONFIG_KVTIER)           \
+    S(kv_events, CONFIG_KV_EVENTS)     \
+    S(catalogs, CONFIG_CATALOGS)       \
+    S(http, CONFIG_HTTP)               \
+    S(status_page, CONFIG_STATUS_PAGE) \
+    S(worker, CONFIG_WORKER)
+/* clang-format on */
 
 #endif

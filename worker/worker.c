@@ -287,7 +287,8 @@ enum status worker_open(struct worker **out, const struct config *config, struct
     if (!worker)
         return error_set(err, STATUS_NO_MEMORY, "no memory for a worker");
     worker->config = config;
-    struct setup_options setup = {.config = config, .with_engine = true};
+    struct setup_options setup = {
+        .config = config, .with_engine = true, .show_progress = isatty(STDERR_FILENO)};
     enum status status = setup_open(&worker->setup, &setup, err);
     if (status == STATUS_OK) {
         name_worker(worker);

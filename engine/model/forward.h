@@ -40,6 +40,8 @@ struct model {
     struct safetensors *checkpoint; /* holds the embedding table */
     struct synthetic synthetic;     /* what the checkpoint borrows, when it is no file */
     struct weights weights;
+    enum model_weight_origin weight_origin;
+    struct error cache_trouble;
     float *inverse_frequencies; /* [head_dim / 2] */
     struct forward_buffers buffers;
     struct expert_load expert_load;

@@ -166,22 +166,73 @@ static void hash_model(struct sha256 *sha, const struct model *model)
     sha256_update(sha, h->eos, sizeof h->eos);
 }
 
+enum { PROBE_N = 77, PROBE_K = 192 };
+
+/* What packing makes of a small matrix stands for the kernel set's layout, so that an image of another build
+ * that packs differently is never taken for one of ours. False: no memory. */
+static bool hash_layout(struct sha256 *sha, const struct kernels *kernels, enum weight_format format)
+{
+    float values[PROBE_N * PROBE_K];
+    for (int32_t i = 0; i < PROBE_N * PROBE_K; i++)
+        values[i] = (float)(i * 31 % 257 - 128) / 64.0F;
+    size_t bytes = kernels->weight_bytes(format, PROBE_N, PROBE_K);
+    struct weight probe = {.format = format, .n = PROBE_N, .k = PROBE_K, .data = huge_memory_map(bytes)};
+    if (!probe.data)
+        return false;
+    kernels->weight_pack(&probe, values, DTYPE_F32, 0, PROBE_N);
+    sha256_update(sha, probe.data, bytes);
+    huge_memory_unmap(probe.data, bytes);
+    return true;
+}
+
+/* Names the image of these tensors for this kernel set and format. False: there is none to keep. */
+static bool describe_cache(struct weight_cache *cache, const struct model *model, const char *directory)
+{
+    struct sha256 sha;
+    *cache = (struct weight_cache){.directory = directory, .team = model->team};
+    if (!directory || !*directory)
+        return false;
+    sha256_init(&sha);
+    hash_model(&sha, model);
+    bool known = hash_layout(&sha, model->kernels, model->weight_format) &&
+                 hash_layout(&sha, model->kernels, WEIGHT_F32) && /* routers keep it */
+                 safetensors_version(model->checkpoint, &sha);
+    sha256_final(&sha, cache->key);
+    return known;
+}
+
+static void note_cache(struct model *model, const struct weight_cache *cache)
+{
+    model->weight_origin = model->weights.cached ? MODEL_WEIGHTS_READ
+                           : cache->kept         ? MODEL_WEIGHTS_KEPT
+                                                 : MODEL_WEIGHTS_PACKED;
+    if (!model->weights.cached && !cache->kept)
+        model->cache_trouble = cache->trouble;
+}
+
 static enum status load_weights(struct model *model, const struct model_options *options, struct error *err)
 {
+    struct weight_cache cache;
+    bool cached = describe_cache(&cache, model, options->weight_cache);
     const struct weights_source source = {.hparams = &model->hparams,
                                           .kernels = model->kernels,
                                           .format = model->weight_format,
                                           .checkpoint = model->checkpoint,
                                           .team = model->team,
+                                          .cache = cached ? &cache : NULL,
                                           .progress = options->progress,
                                           .progress_context = options->progress_context};
+    uint8_t tensors[SHA256_BYTES];
+    enum status status = weights_load(&model->weights, &source, tensors, err);
+    if (status != STATUS_OK)
+        return status;
+    note_cache(model, &cache);
     struct sha256 sha;
     sha256_init(&sha);
     hash_model(&sha, model);
-    enum status status = weights_load(&model->weights, &source, &sha, err);
-    if (status == STATUS_OK)
-        sha256_final(&sha, model->fingerprint);
-    return status;
+    sha256_update(&sha, tensors, sizeof tensors);
+    sha256_final(&sha, model->fingerprint);
+    return STATUS_OK;
 }
 
 static enum status allocate_buffers(struct model *model, int threads, struct error *err)
@@ -302,6 +353,12 @@ uint64_t model_weight_bytes(const struct model *model)
 uint64_t model_buffer_bytes(const struct model *model)
 {
     return model->buffers.memory_bytes;
+}
+
+enum model_weight_origin model_weight_origin(const struct model *model, const char **trouble)
+{
+    *trouble = model->cache_trouble.text;
+    return model->weight_origin;
 }
 
 const char *model_kernels_name(const struct model *model)

@@ -21,6 +21,7 @@ struct model_options {
     const char *kernels;       /* "auto" | "generic" | "openblas" | "avx2" | "avx512" */
     const char *weight_format; /* "auto" (checkpoint's) | "f32" | "bf16" | "int8" | "int4" */
     const char *kv_format;     /* "auto" (f32 for f32 checkpoints, else bf16) | "f32" | "bf16" */
+    const char *weight_cache;  /* directory that keeps packed weights for the next start; NULL, "": none */
     int threads;               /* kernel team, this thread included; >= 1 */
     int32_t max_batch_tokens;  /* rows per forward: sizes the step buffers */
     int32_t max_logit_rows;
@@ -58,6 +59,13 @@ const struct hparams *model_hparams(const struct model *model);
 /* SHA-256 over weights, formats, architecture, rope, KV layout, kernel set and numerics version. */
 const uint8_t *model_fingerprint(const struct model *model); /* [32] */
 uint64_t model_weight_bytes(const struct model *model);
+enum model_weight_origin {
+    MODEL_WEIGHTS_PACKED, /* from the checkpoint */
+    MODEL_WEIGHTS_KEPT,   /* likewise, and written to the weight cache */
+    MODEL_WEIGHTS_READ    /* the weight cache had them */
+};
+/* *trouble: why a weight cache that was asked for was not used, or "". */
+enum model_weight_origin model_weight_origin(const struct model *model, const char **trouble);
 uint64_t model_buffer_bytes(const struct model *model);
 const char *model_kernels_name(const struct model *model);
 const char *model_weight_format_name(const struct model *model);

@@ -19,10 +19,17 @@
 #define MAX_INDEX_BYTES ((size_t)64 << 20)
 enum { LENGTH_BYTES = 8, MAX_SHARDS = 1024 };
 
+/* Changes whenever the file's bytes may have changed: nobody can set a ctime. */
+struct file_version {
+    uint64_t inode, bytes;
+    int64_t modified_ns, changed_ns;
+};
+
 struct shard {
     char *name;       /* file name in the model directory */
     uint8_t *mapping; /* NULL: borrowed memory */
     size_t mapping_bytes;
+    struct file_version version;
     struct json_document *header; /* owns the tensors' names */
     struct tensor *tensors;       /* [count], by name */
     size_t count;
@@ -189,6 +196,11 @@ static enum status shard_parse(struct shard *shard, const uint8_t *bytes, size_t
     return read_header(shard, bytes + begin, count - begin, err);
 }
 
+static int64_t nanoseconds(struct timespec time)
+{
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
 static enum status map_file(struct shard *shard, const char *model_dir, struct error *err)
 {
     char path[PATH_MAX];
@@ -212,6 +224,10 @@ static enum status map_file(struct shard *shard, const char *model_dir, struct e
                          strerror(errno));
     shard->mapping = mapping;
     shard->mapping_bytes = (size_t)stat.st_size;
+    shard->version = (struct file_version){.inode = stat.st_ino,
+                                           .bytes = (uint64_t)stat.st_size,
+                                           .modified_ns = nanoseconds(stat.st_mtim),
+                                           .changed_ns = nanoseconds(stat.st_ctim)};
     return STATUS_OK;
 }
 
@@ -421,6 +437,18 @@ const struct tensor *safetensors_find(const struct safetensors *safetensors, con
     const struct tensor *const *found =
         bsearch(&entry, safetensors->tensors, safetensors->count, sizeof entry, compare_entry_name);
     return found ? *found : NULL;
+}
+
+bool safetensors_version(const struct safetensors *safetensors, struct sha256 *sha)
+{
+    for (size_t i = 0; i < safetensors->shard_count; i++) {
+        const struct shard *shard = &safetensors->shards[i];
+        if (!shard->mapping)
+            return false;
+        sha256_update(sha, shard->name, strlen(shard->name) + 1);
+        sha256_update(sha, &shard->version, sizeof shard->version);
+    }
+    return true;
 }
 
 size_t safetensors_count(const struct safetensors *safetensors)

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/sha256.h"
 #include "engine/kernels/kernels.h"
 
 enum { TENSOR_MAX_RANK = 8 };
@@ -40,6 +41,9 @@ void safetensors_close(struct safetensors *safetensors);
 const struct tensor *safetensors_find(const struct safetensors *safetensors, const char *name);
 size_t safetensors_count(const struct safetensors *safetensors);
 const struct tensor *safetensors_tensor(const struct safetensors *safetensors, size_t index); /* by name */
+/* Feeds what the system knows of the files (names, inodes, sizes, times) to `sha`: equal as long as no file
+ * was replaced or written to. False: borrowed memory, of which nothing is known. */
+bool safetensors_version(const struct safetensors *safetensors, struct sha256 *sha);
 /* These bytes of a tensor will not be read soon: the system may drop their pages (the file still has them).
  */
 void safetensors_drop_pages(const struct safetensors *safetensors, const uint8_t *data, size_t bytes);

@@ -13,11 +13,11 @@
 #include "base/check.h"
 #include "engine/kernels/dtype.h"
 #include "engine/kernels/huge_memory.h"
+#include "engine/model/chunked_hash.h"
 #include "engine/model/layer_tensors.h"
 
-#define CHUNK_BYTES ((size_t)1 << 20) /* hashed by one thread; part of the fingerprint's definition */
 #define SLICE_BYTES ((size_t)32 << 20)
-enum { CHUNKS_PER_ROUND = 32, ALIGNMENT_BYTES = 64 };
+enum { ALIGNMENT_BYTES = 64 };
 
 static size_t align_up(size_t bytes)
 {
@@ -58,8 +58,9 @@ size_t weights_bytes(const struct hparams *hparams, const struct kernels *kernel
 
 struct loader {
     const struct weights_source *source;
-    struct sha256 *sha;
-    uint8_t *at; /* next free byte of the weights' memory */
+    struct sha256 sha; /* of the tensors */
+    bool filled;       /* all bytes are in place: only find them */
+    uint8_t *at;       /* next free byte of the weights' memory */
     uint64_t done_bytes, total_bytes;
 };
 
@@ -86,43 +87,20 @@ static enum status find_tensor(const struct tensor **out, const struct weights_s
     return STATUS_OK;
 }
 
-struct hash_round {
-    const struct tensor *tensor;
-    size_t first_chunk;
-    int count;
-    uint8_t digests[CHUNKS_PER_ROUND][SHA256_BYTES];
-};
-
-static void hash_chunks(void *context, int member, int members)
+static void drop_pages(void *context, const uint8_t *data, size_t bytes)
 {
-    struct hash_round *round = context;
-    for (int i = member; i < round->count; i += members) {
-        size_t begin = (round->first_chunk + (size_t)i) * CHUNK_BYTES;
-        size_t left = round->tensor->bytes - begin;
-        sha256_digest(round->tensor->data + begin, left < CHUNK_BYTES ? left : CHUNK_BYTES,
-                      round->digests[i]);
-    }
+    safetensors_drop_pages(context, data, bytes);
 }
 
-/* Name, type, shape, and the digests of the data's chunks, which the team computes in parallel. */
-static void hash_tensor(const struct loader *loader, const struct tensor *tensor)
+/* Name, type, shape and data. */
+static void hash_tensor(struct loader *loader, const struct tensor *tensor)
 {
     char head[TENSOR_NAME_BYTES + 64];
     int length = snprintf(head, sizeof head, "%s %s %" PRId64 " %" PRId64 "\n", tensor->name, tensor->type,
                           tensor->shape[0], tensor->rank > 1 ? tensor->shape[1] : 0);
-    sha256_update(loader->sha, head, (size_t)length);
-    size_t chunks = (tensor->bytes + CHUNK_BYTES - 1) / CHUNK_BYTES;
-    for (size_t chunk = 0; chunk < chunks; chunk += CHUNKS_PER_ROUND) {
-        size_t left = chunks - chunk;
-        struct hash_round round = {.tensor = tensor,
-                                   .first_chunk = chunk,
-                                   .count = (int)(left < CHUNKS_PER_ROUND ? left : CHUNKS_PER_ROUND)};
-        thread_team_run(loader->source->team, hash_chunks, &round);
-        sha256_update(loader->sha, round.digests, (size_t)round.count * SHA256_BYTES);
-        size_t begin = chunk * CHUNK_BYTES, end = begin + (size_t)round.count * CHUNK_BYTES;
-        end = end < tensor->bytes ? end : tensor->bytes;
-        safetensors_drop_pages(loader->source->checkpoint, tensor->data + begin, end - begin);
-    }
+    sha256_update(&loader->sha, head, (size_t)length);
+    chunked_hash(&loader->sha, loader->source->team, tensor->data, tensor->bytes, drop_pages,
+                 (void *)loader->source->checkpoint);
 }
 
 struct packing {
@@ -145,14 +123,9 @@ static void pack_range(void *context, int member, int members)
                                 (int32_t)(end < p->end ? end : p->end));
 }
 
-static void pack_matrix(struct loader *loader, struct weight *matrix, const struct layer_tensor *wanted,
-                        const struct tensor *tensor)
+static void pack_matrix(struct loader *loader, struct weight *matrix, const struct tensor *tensor)
 {
     const struct kernels *kernels = loader->source->kernels;
-    *matrix = (struct weight){.format = wanted->exact ? WEIGHT_F32 : loader->source->format,
-                              .n = wanted->n,
-                              .k = wanted->k,
-                              .data = loader->at};
     const size_t row_bytes = (size_t)matrix->k * dtype_bytes(tensor->dtype);
     const int64_t rows = ((int64_t)(SLICE_BYTES / row_bytes) / kernels->n_granule + 1) * kernels->n_granule;
     for (int64_t begin = 0; begin < matrix->n; begin += rows) {
@@ -164,12 +137,19 @@ static void pack_matrix(struct loader *loader, struct weight *matrix, const stru
     }
 }
 
-static float *widen_vector(struct loader *loader, const struct tensor *tensor)
+static void widen_vector(float *vector, const struct tensor *tensor)
 {
-    float *vector = (float *)loader->at;
     for (int64_t i = 0; i < tensor->shape[0]; i++)
         vector[i] = dtype_load(tensor->data, (size_t)i, tensor->dtype);
-    return vector;
+}
+
+static void fill(struct loader *loader, void *place, const struct layer_tensor *wanted,
+                 const struct tensor *tensor)
+{
+    if (wanted->k > 0)
+        pack_matrix(loader, place, tensor);
+    else
+        widen_vector(*(float **)place, tensor);
 }
 
 static void report_progress(struct loader *loader, uint64_t bytes)
@@ -177,6 +157,14 @@ static void report_progress(struct loader *loader, uint64_t bytes)
     loader->done_bytes += bytes;
     if (loader->source->progress)
         loader->source->progress(loader->source->progress_context, loader->done_bytes, loader->total_bytes);
+}
+
+static struct weight matrix_at(const struct loader *loader, const struct layer_tensor *wanted)
+{
+    return (struct weight){.format = wanted->exact ? WEIGHT_F32 : loader->source->format,
+                           .n = wanted->n,
+                           .k = wanted->k,
+                           .data = loader->at};
 }
 
 /* `holder`: the structure that the tensor's offset counts from. */
@@ -188,11 +176,14 @@ static enum status load_tensor(struct loader *loader, void *holder, const struct
     if (status != STATUS_OK)
         return status;
     void *place = (uint8_t *)holder + wanted->offset;
-    hash_tensor(loader, tensor);
     if (wanted->k > 0)
-        pack_matrix(loader, place, wanted, tensor);
+        *(struct weight *)place = matrix_at(loader, wanted);
     else
-        *(float **)place = widen_vector(loader, tensor);
+        *(float **)place = (float *)loader->at;
+    if (!loader->filled) {
+        hash_tensor(loader, tensor);
+        fill(loader, place, wanted, tensor);
+    }
     loader->at += tensor_bytes(wanted, loader->source->kernels, loader->source->format);
     report_progress(loader, tensor->bytes);
     return STATUS_OK;
@@ -247,7 +238,8 @@ static enum status load_ends(struct weights *out, struct loader *loader, struct 
         return status;
     if (h->tied_embeddings)
         return load_tensor(loader, out, &embedding, err);
-    hash_tensor(loader, out->embedding);
+    if (!loader->filled)
+        hash_tensor(loader, out->embedding);
     report_progress(loader, out->embedding->bytes);
     return load_tensor(loader, out, &head, err);
 }
@@ -281,24 +273,63 @@ static bool allocate_layers(struct weights *out, const struct hparams *h)
     return true;
 }
 
-enum status weights_load(struct weights *out, const struct weights_source *source, struct sha256 *sha,
-                         struct error *err)
+static enum status open_memory(struct weights *out, const struct weights_source *source, struct error *err)
 {
-    *out = (struct weights){.memory_bytes = weights_bytes(source->hparams, source->kernels, source->format)};
     out->memory = allocate_layers(out, source->hparams) ? huge_memory_map(out->memory_bytes) : NULL;
     if (!out->memory)
         return error_set(err, STATUS_NO_MEMORY, "no memory for %zu MB of weights", out->memory_bytes >> 20);
-    struct loader loader = {
-        .source = source, .sha = sha, .at = out->memory, .total_bytes = checkpoint_bytes(source->checkpoint)};
-    for (int32_t layer = 0; layer < source->hparams->layers; layer++) {
-        enum status status = load_layer(&loader, &out->layers[layer], layer, err);
-        if (status != STATUS_OK)
-            return status;
-    }
-    enum status status = load_ends(out, &loader, err);
-    if (status == STATUS_OK && loader.done_bytes < loader.total_bytes)
-        report_progress(&loader, loader.total_bytes - loader.done_bytes); /* tensors that no layer uses */
+    return STATUS_OK;
+}
+
+static bool read_cache(struct weights *out, const struct weights_source *source)
+{
+    struct weight_cache *cache = source->cache;
+    return cache && weight_cache_read(cache, out->memory, out->memory_bytes, &cache->trouble) == STATUS_OK;
+}
+
+static void keep_in_cache(const struct weights *weights, struct weight_cache *cache,
+                          const uint8_t tensors[SHA256_BYTES])
+{
+    memcpy(cache->tensors, tensors, SHA256_BYTES);
+    cache->kept =
+        weight_cache_store(cache, weights->memory, weights->memory_bytes, &cache->trouble) == STATUS_OK;
+}
+
+/* Checks every tensor, gives it its place and, unless the places are filled already, fills it. */
+static enum status load_all(struct weights *out, struct loader *loader, struct error *err)
+{
+    enum status status = STATUS_OK;
+    for (int32_t layer = 0; status == STATUS_OK && layer < loader->source->hparams->layers; layer++)
+        status = load_layer(loader, &out->layers[layer], layer, err);
+    if (status == STATUS_OK)
+        status = load_ends(out, loader, err);
+    if (status == STATUS_OK && loader->done_bytes < loader->total_bytes)
+        report_progress(loader, loader->total_bytes - loader->done_bytes); /* tensors that no layer uses */
     return status;
+}
+
+enum status weights_load(struct weights *out, const struct weights_source *source,
+                         uint8_t tensors[SHA256_BYTES], struct error *err)
+{
+    *out = (struct weights){.memory_bytes = weights_bytes(source->hparams, source->kernels, source->format)};
+    enum status status = open_memory(out, source, err);
+    if (status != STATUS_OK)
+        return status;
+    out->cached = read_cache(out, source);
+    struct loader loader = {.source = source,
+                            .filled = out->cached,
+                            .at = out->memory,
+                            .total_bytes = checkpoint_bytes(source->checkpoint)};
+    sha256_init(&loader.sha);
+    status = load_all(out, &loader, err);
+    if (status != STATUS_OK)
+        return status;
+    sha256_final(&loader.sha, tensors);
+    if (out->cached)
+        memcpy(tensors, source->cache->tensors, SHA256_BYTES);
+    else if (source->cache)
+        keep_in_cache(out, source->cache, tensors);
+    return STATUS_OK;
 }
 
 void weights_release(struct weights *weights)

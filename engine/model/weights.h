@@ -4,11 +4,11 @@
 #ifndef ENGINE_MODEL_WEIGHTS_H
 #define ENGINE_MODEL_WEIGHTS_H
 
-#include "base/sha256.h"
 #include "engine/kernels/kernels.h"
 #include "engine/kernels/thread_team.h"
 #include "engine/model/hparams.h"
 #include "engine/model/safetensors.h"
+#include "engine/model/weight_cache.h"
 
 struct expert_weights {
     struct weight gate, up; /* [width][hidden] */
@@ -38,6 +38,7 @@ struct weights {
     struct weight head;             /* [vocab][hidden] */
     uint8_t *memory;
     size_t memory_bytes;
+    bool cached; /* memory was read from the weight cache */
 };
 
 /* What loading needs besides the destination; borrowed. */
@@ -47,16 +48,18 @@ struct weights_source {
     enum weight_format format;
     const struct safetensors *checkpoint;
     struct thread_team *team;
+    struct weight_cache *cache;                                                 /* NULL: none */
     void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes); /* NULL: none */
     void *progress_context;
 };
 
 /* Bytes that weights_load will take, from the shapes alone. */
 size_t weights_bytes(const struct hparams *hparams, const struct kernels *kernels, enum weight_format format);
-/* Checks every tensor, packs them, and feeds names, types, shapes and bytes of all of them to `sha`.
- * Statuses: INVALID (missing tensor, wrong shape), UNSUPPORTED (dtype), NO_MEMORY. Release in any case. */
+/* Checks every tensor and packs them, or reads what the cache holds of them. `tensors` becomes the digest of
+ * names, types, shapes and bytes of all of them. Statuses: INVALID (missing tensor, wrong shape), UNSUPPORTED
+ * (dtype), NO_MEMORY. Release in any case. */
 MUST_CHECK enum status weights_load(struct weights *out, const struct weights_source *source,
-                                    struct sha256 *sha, struct error *err);
+                                    uint8_t tensors[SHA256_BYTES], struct error *err);
 void weights_release(struct weights *weights);
 
 #endif

@@ -55,6 +55,10 @@ enum status options_take(struct options *options, int argc, char **argv, int *at
         status = value_of(argc, argv, at, &value, err);
         return status == STATUS_OK ? options_set(options, "model.path", value, err) : status;
     }
+    if (strcmp(word, "--quantize") == 0) {
+        status = value_of(argc, argv, at, &value, err);
+        return status == STATUS_OK ? options_set(options, "model.weight_format", value, err) : status;
+    }
     if (strncmp(word, "--", 2) == 0 && strchr(word, '.') && strcspn(word, ".") < strcspn(word, "="))
         return take_flag(options, argc, argv, at, err);
     return STATUS_NOT_FOUND;

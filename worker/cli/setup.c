@@ -10,7 +10,9 @@
 #include "engine/constrain/catalog_store.h"
 #include "engine/constrain/grammar_store.h"
 #include "engine/model/model.h"
+#include "worker/cli/progress.h"
 
+#define SHOWN_LOAD_BYTES ((uint64_t)256 << 20) /* a smaller model is there before a bar is drawn */
 enum { DEFAULT_KV_SHARE = 4, DEFAULT_KV_MOST_MB = 4096, LEAST_KV_BLOCKS = 8 };
 
 static void name_model(struct setup *setup, const char *path)
@@ -52,13 +54,30 @@ static int threads_of(const struct config *config)
     return config->engine.threads > 0 ? (int)config->engine.threads : config_cpu_limit();
 }
 
-static enum status open_model(struct setup *setup, struct error *err)
+static void show_loading(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    struct progress *progress = context;
+    if (total_bytes < SHOWN_LOAD_BYTES)
+        return;
+    progress->total = total_bytes >> 20;
+    if (done_bytes < total_bytes)
+        progress_show(progress, done_bytes >> 20, NULL);
+    else
+        progress_end(progress, progress->total, NULL);
+}
+
+static enum status open_model(struct setup *setup, bool show_progress, struct error *err)
 {
     const struct config *config = setup->config;
+    struct progress progress;
+    progress_begin(&progress, "load", "MB", 0);
     struct model_options options = {.model_dir = config->model.path,
                                     .kernels = config->model.kernels,
                                     .weight_format = config->model.weight_format,
                                     .kv_format = config->model.kv_format,
+                                    .weight_cache = config->model.weight_cache,
+                                    .progress = show_progress ? show_loading : NULL,
+                                    .progress_context = &progress,
                                     .threads = threads_of(config),
                                     .max_batch_tokens = (int32_t)config->engine.max_batch_tokens,
                                     .max_logit_rows =
@@ -178,7 +197,7 @@ enum status setup_open(struct setup **out, const struct setup_options *options, 
     if (status == STATUS_OK)
         status = grammar_store_open(&setup->grammars, setup->tokenizer, setup->hparams.vocab, err);
     if (status == STATUS_OK && options->with_engine)
-        status = open_model(setup, err);
+        status = open_model(setup, options->show_progress, err);
     if (status == STATUS_OK && options->with_engine)
         status = check_fingerprint(setup, err);
     if (status == STATUS_OK && options->with_engine)
@@ -205,13 +224,28 @@ void setup_close(struct setup *setup)
     free(setup);
 }
 
+/* What became of model.weight_cache, in brackets behind the weights' size. */
+static void describe_origin(const struct setup *setup, struct bytes *out)
+{
+    const char *trouble;
+    enum model_weight_origin origin = model_weight_origin(setup->model, &trouble);
+    if (origin == MODEL_WEIGHTS_READ)
+        bytes_appendf(out, ", read from the weight cache");
+    else if (origin == MODEL_WEIGHTS_KEPT)
+        bytes_appendf(out, ", packed and kept in the weight cache");
+    else if (*trouble)
+        bytes_appendf(out, ", packed; weight cache: %s", trouble);
+}
+
 void setup_describe(const struct setup *setup, struct bytes *out)
 {
+    bytes_appendf(out, "model %s, weights %s (%llu MB", setup->model_name,
+                  model_weight_format_name(setup->model),
+                  (unsigned long long)(model_weight_bytes(setup->model) >> 20));
+    describe_origin(setup, out);
     bytes_appendf(out,
-                  "model %s, weights %s (%llu MB), kv %s (%d blocks of %lld tokens), kernels %s, %d threads, "
+                  "), kv %s (%d blocks of %lld tokens), kernels %s, %d threads, "
                   "fingerprint %.12s",
-                  setup->model_name, model_weight_format_name(setup->model),
-                  (unsigned long long)(model_weight_bytes(setup->model) >> 20),
                   model_kv_format_name(setup->model), setup->memory.kv_blocks,
                   (long long)setup->config->engine.block_tokens, model_kernels_name(setup->model),
                   model_threads(setup->model), setup->fingerprint);

@@ -12,6 +12,7 @@
 struct setup_options {
     const struct config *config; /* borrowed */
     bool with_engine;            /* false: only what parsing a job needs */
+    bool show_progress;          /* of loading a large model, to stderr */
     int32_t force_preempt_every; /* tests */
 };
 

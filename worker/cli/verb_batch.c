@@ -26,6 +26,7 @@ static const char help[] =
     "  -c FILE            configuration, as for the worker\n"
     "  --threads N        kernel threads (engine.threads)\n"
     "  --kernels K        kernel set (model.kernels)\n"
+    "  --quantize F       weights as int8 or int4 (model.weight_format); model.weight_cache keeps them\n"
     "  --max-batch N      sequences running at once (engine.max_sequences)\n"
     "  --chunk N          prompt tokens of one sequence per step (engine.max_chunk_tokens)\n"
     "  --SECTION.KEY=V    any other configuration key\n"
@@ -59,6 +60,7 @@ static const struct {
                     {"--model", "model.path"},
                     {"--threads", "engine.threads"},
                     {"--kernels", "model.kernels"},
+                    {"--quantize", "model.weight_format"},
                     {"--max-batch", "engine.max_sequences"},
                     {"--chunk", "engine.max_chunk_tokens"}};
 
@@ -219,8 +221,10 @@ static enum status run_batch(const struct options *options, int *exit_code, stru
         return status;
     status = line_reader_open(&input, options->input, (size_t)config->limits.max_job_bytes, err);
     if (status == STATUS_OK) {
-        struct setup_options wanted = {
-            .config = config, .with_engine = true, .force_preempt_every = options->preempt_every};
+        struct setup_options wanted = {.config = config,
+                                       .with_engine = true,
+                                       .show_progress = !options->quiet,
+                                       .force_preempt_every = options->preempt_every};
         status = setup_open(&setup, &wanted, err);
         if (status == STATUS_OK)
             status = run_files(options, setup, &input, exit_code, err);

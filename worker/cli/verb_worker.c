@@ -20,6 +20,7 @@ static const char help[] =
     "usage: millrace worker [-c FILE] [-m MODEL_DIR] [--section.key=value]... [--print-config]\n\n"
     "  -c FILE               configuration (JSON with comments; see config/worker.jsonc)\n"
     "  -m MODEL_DIR          Hugging Face model directory (model.path)\n"
+    "  --quantize F          weights as int8 or int4 (model.weight_format); model.weight_cache keeps them\n"
     "  --print-config        print every effective value and its origin, and stop\n\n"
     "examples:\n"
     "  millrace worker -c config/worker.jsonc\n"
