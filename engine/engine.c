@@ -8,6 +8,7 @@
 
 #include "engine/beam.h"
 #include "engine/constrain/constraint.h"
+#include "engine/constrain/mask_ahead.h"
 #include "engine/kv/kv_cache.h"
 #include "engine/kv/kv_windows.h"
 #include "engine/model/model.h"
@@ -122,6 +123,8 @@ static enum status open_parts(struct engine *engine, struct error *err)
         status = open_kv(engine, err);
     if (status == STATUS_OK)
         status = sampler_open(&engine->sampler, engine->hparams->vocab, err);
+    if (status == STATUS_OK)
+        status = mask_ahead_open(&engine->masks, (size_t)o->max_sequences, err);
     if (status != STATUS_OK)
         return status;
     block_pool_on_evict(engine->pool, report_eviction, engine);
@@ -190,6 +193,7 @@ void engine_close(struct engine *engine)
         next = group->following;
         beam_group_close(group);
     }
+    mask_ahead_close(engine->masks);
     sampler_close(engine->sampler);
     kv_windows_close(engine->windows);
     kv_cache_close(engine->kv);
@@ -610,6 +614,20 @@ static void count_cached(struct engine *engine, const struct batch *batch)
     }
 }
 
+/* The masks of the rows that will be sampled are made while the model computes them. */
+static void forward(struct engine *engine, const struct batch *batch)
+{
+    for (int32_t i = 0; i < batch->sequence_count; i++) {
+        const struct sequence *sequence = scheduler_batch_sequence(engine->scheduler, i);
+        bool is_sampled = sequence->computed + (uint32_t)batch->sequences[i].rows == sequence->token_count;
+        if (sequence->sampling->constraint && is_sampled)
+            mask_ahead_note(engine->masks, sequence->sampling->constraint, sequence->constraint_state);
+    }
+    mask_ahead_start(engine->masks);
+    model_forward(engine->options.model, engine->kv, batch, engine->logits);
+    mask_ahead_wait(engine->masks);
+}
+
 enum status engine_step(struct engine *engine, const struct engine_event **events, size_t *count,
                         struct error *err)
 {
@@ -622,7 +640,7 @@ enum status engine_step(struct engine *engine, const struct engine_event **event
     const struct batch *batch = scheduler_next(engine->scheduler);
     if (batch->row_count > 0) {
         count_cached(engine, batch);
-        model_forward(engine->options.model, engine->kv, batch, engine->logits);
+        forward(engine, batch);
         int32_t logit = 0;
         for (int32_t i = 0; i < batch->sequence_count; i++)
             settle_sequence(engine, batch, i, &logit);

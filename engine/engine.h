@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The engine: tokens in, tokens out. No sockets, no queues, no threads besides its kernel team and the mapper
-// of contiguous KV, no clock of its own: everything happens inside engine_step() on the caller's (engine)
-// thread, so that a whole worker can run in a simulator. One step: schedule -> forward -> sample -> events.
+// The engine: tokens in, tokens out. No sockets, no queues, no threads besides its kernel team, the mapper of
+// contiguous KV and the one that makes masks, no clock of its own: everything happens inside engine_step() on
+// the caller's (engine) thread, so that a whole worker can run in a simulator. One step: schedule -> forward
+// -> sample -> events.
 //
 // Promise (docs/ARCHITECTURE.md, "Reproducibility"): the logits of a position are a function of the token
 // prefix alone, and a sampled token a function of those logits, the seed, the choice and the position.
@@ -53,7 +54,7 @@ enum engine_finish {
     ENGINE_FINISH_STOP,
     ENGINE_FINISH_LENGTH,
     ENGINE_FINISH_CANCELLED,
-    ENGINE_FINISH_ERROR,
+    ENGINE_FINISH_ERROR, /* its constraint passed a bound */
     ENGINE_FINISH_ABSENT /* a beam search found fewer sequences than its width */
 };
 

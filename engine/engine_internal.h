@@ -18,6 +18,7 @@ struct engine {
     struct kv_windows *windows; /* NULL: block tables alone */
     struct scheduler *scheduler;
     struct sampler *sampler;
+    struct mask_ahead *masks;
     float *logits; /* [max_logit_rows][vocab] */
     int64_t arrivals;
     struct beam_group *searches; /* that run or are not reported yet, oldest first */

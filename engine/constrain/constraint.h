@@ -2,8 +2,8 @@
 // What a sequence may say next: a compiled grammar (JSON schema, regex, choice, EBNF) or a catalogue of token
 // strings, as a machine over token ids. A state is one number, so that a beam forks it by copying it. A
 // constraint is compiled on the intake thread, shared by every job that asks for the same one, and read by
-// the engine thread: for given bytes and tokenizer, states and masks are a function of the tokens said so
-// far, never of what other jobs did.
+// the engine thread, or while the model computes by the thread of mask_ahead.h: for given bytes and
+// tokenizer, states and masks are a function of the tokens said so far, never of what other jobs did.
 //
 // Stops: `stop` tokens (the model's eos and the job's stop token ids) are allowed exactly where the output is
 // complete; a state whose only continuation is to stop allows nothing else.
@@ -27,7 +27,8 @@ struct constraint_ops {
     const uint64_t *(*mask)(struct constraint *constraint, uint32_t state);
     /* The few tokens that may follow, ascending, for machines that know them (a trie); NULL op: use mask. */
     size_t (*tokens)(struct constraint *constraint, uint32_t state, const int32_t **tokens);
-    /* CONSTRAINT_DEAD when the token is not allowed there. */
+    /* CONSTRAINT_DEAD when the token is not allowed there. Where a bound was passed: a state without a mask.
+     */
     uint32_t (*next)(struct constraint *constraint, uint32_t state, int32_t token);
     bool (*accepts)(struct constraint *constraint, uint32_t state); /* may it end here? */
     void (*close)(struct constraint *constraint);

@@ -204,7 +204,7 @@ static uint32_t instruction(struct grammar_builder *builder, enum grammar_op op,
         builder->program = program;
         builder->capacity = capacity;
     }
-    builder->program[builder->count] = (struct grammar_instruction){op, a, b};
+    builder->program[builder->count] = (struct grammar_instruction){op, a, b, builder->count};
     return builder->count++;
 }
 
@@ -312,6 +312,32 @@ static bool is_tiny(const struct grammar_node *node)
            (node->type == NODE_LITERAL && node->bytes <= 2);
 }
 
+/* The copies of what is repeated are emitted from the last one on. Behind one that comes `nth` lie at least
+ * nth copies more, so those beyond GRAMMAR_ALIKE_BYTES allow the same next bytes: each copy takes one at
+ * least, or nothing. */
+static void note_alike(struct grammar_builder *builder, uint32_t nth, uint32_t begin)
+{
+    uint32_t size = builder->count - begin;
+    if (nth <= GRAMMAR_ALIKE_BYTES || builder->failed)
+        return;
+    for (uint32_t at = begin; at < builder->count; at++)
+        builder->program[at].alike = builder->program[at - size].alike;
+}
+
+static uint32_t emit_copies(struct grammar_builder *builder, const struct grammar_node *child, uint32_t count,
+                            uint32_t next, bool optional)
+{
+    uint32_t at = next;
+    for (uint32_t nth = 0; nth < count && !builder->failed; nth++) {
+        uint32_t begin = builder->count;
+        at = emit(builder, child, at);
+        if (optional)
+            at = instruction(builder, GRAMMAR_SPLIT, at, next);
+        note_alike(builder, nth, begin);
+    }
+    return at;
+}
+
 static uint32_t emit_repeat(struct grammar_builder *builder, const struct grammar_node *node, uint32_t next)
 {
     struct grammar_node *child = node->left;
@@ -329,12 +355,10 @@ static uint32_t emit_repeat(struct grammar_builder *builder, const struct gramma
         uint32_t body = emit(builder, child, at);
         if (!builder->failed)
             builder->program[at].a = body;
+    } else {
+        at = emit_copies(builder, child, optional, next, true);
     }
-    for (uint32_t i = 0; i < optional && !endless && !builder->failed; i++)
-        at = instruction(builder, GRAMMAR_SPLIT, emit(builder, child, at), next);
-    for (uint32_t i = 0; i < node->least && !builder->failed; i++)
-        at = emit(builder, child, at);
-    return at;
+    return emit_copies(builder, child, node->least, at, false);
 }
 
 /* Both are built from left to right, so their left sides are walked in a loop. */

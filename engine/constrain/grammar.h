@@ -19,8 +19,9 @@ enum {
     GRAMMAR_MAX_INSTRUCTIONS = 1 << 18,
     GRAMMAR_MAX_RULES = 1 << 14,
     GRAMMAR_MAX_SETS = 4096,
-    GRAMMAR_MAX_STEPS = 1 << 26, /* of looking for left recursion */
-    GRAMMAR_MAX_BYTES = 64 << 20 /* of nodes while it is built */
+    GRAMMAR_MAX_STEPS = 1 << 26,  /* of looking for left recursion */
+    GRAMMAR_MAX_BYTES = 64 << 20, /* of nodes while it is built */
+    GRAMMAR_ALIKE_BYTES = 128     /* longest token of the usual vocabularies */
 };
 #define GRAMMAR_UNBOUNDED UINT32_MAX
 
@@ -34,6 +35,8 @@ enum grammar_op {
 
 struct grammar_instruction {
     uint32_t op, a, b;
+    uint32_t alike; /* one that allows the same next GRAMMAR_ALIKE_BYTES bytes; its own index where none is
+                       known */
 };
 
 struct grammar_set { /* of bytes, one bit each */

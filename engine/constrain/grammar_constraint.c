@@ -7,8 +7,9 @@
 #include "engine/constrain/matcher.h"
 
 struct mask {
-    uint32_t state;
     uint64_t *words; /* [words]; NULL: never used */
+    uint32_t state;
+    bool made;
 };
 
 struct machine {
@@ -16,6 +17,7 @@ struct machine {
     struct matcher *matcher;
     const struct vocab_order *order;
     size_t words;
+    _Atomic size_t mask_bytes;
     struct mask masks[GRAMMAR_MASKS_KEPT]; /* by state % GRAMMAR_MASKS_KEPT: a later one takes the place */
     uint32_t *path;                        /* [order->most_bytes + 1] states along the bytes of a token */
 };
@@ -45,22 +47,33 @@ static void fill_mask(struct machine *machine, uint32_t state, uint64_t *words)
     }
 }
 
+/* NULL: no memory. */
+static struct mask *mask_place(struct machine *machine, uint32_t state)
+{
+    struct mask *mask = &machine->masks[state % GRAMMAR_MASKS_KEPT];
+    if (!mask->words) {
+        mask->words = malloc(machine->words * sizeof *mask->words);
+        machine->mask_bytes += machine->words * sizeof *mask->words;
+    }
+    return mask->words ? mask : NULL;
+}
+
 static const uint64_t *machine_mask(struct constraint *constraint, uint32_t state)
 {
     struct machine *machine = machine_of(constraint);
-    struct mask *mask = &machine->masks[state % GRAMMAR_MASKS_KEPT];
-    if (mask->words && mask->state == state)
-        return mask->words;
-    if (!mask->words && !(mask->words = malloc(machine->words * sizeof *mask->words)))
+    if (machine->order->most_bytes <= GRAMMAR_ALIKE_BYTES)
+        state = matcher_alike(machine->matcher, state);
+    struct mask *mask = mask_place(machine, state);
+    if (!mask || matcher_is_over(machine->matcher))
         return NULL;
+    if (!mask->made || mask->state != state)
+        fill_mask(machine, state, mask->words);
     mask->state = state;
-    fill_mask(machine, state, mask->words);
-    if (!matcher_is_over(machine->matcher))
-        return mask->words;
-    mask->state = UINT32_MAX;
-    return NULL;
+    mask->made = !matcher_is_over(machine->matcher);
+    return mask->made ? mask->words : NULL;
 }
 
+/* Where a bound is passed on the way, the text goes nowhere: mask says so. */
 static uint32_t machine_next(struct constraint *constraint, uint32_t state, int32_t token)
 {
     struct machine *machine = machine_of(constraint);
@@ -70,12 +83,13 @@ static uint32_t machine_next(struct constraint *constraint, uint32_t state, int3
         return CONSTRAINT_DEAD;
     for (size_t i = 0; i < bytes && state != MATCHER_DEAD; i++)
         state = matcher_step(machine->matcher, state, (unsigned char)text[i]);
-    return state;
+    return state == MATCHER_DEAD && matcher_is_over(machine->matcher) ? CONSTRAINT_START : state;
 }
 
 static bool machine_accepts(struct constraint *constraint, uint32_t state)
 {
-    return matcher_accepts(machine_of(constraint)->matcher, state);
+    const struct matcher *matcher = machine_of(constraint)->matcher;
+    return matcher_accepts(matcher, state) && !matcher_is_over(matcher);
 }
 
 static void machine_close(struct constraint *constraint)
@@ -115,7 +129,13 @@ enum status grammar_constraint_open(struct constraint **out, struct grammar *gra
     return status;
 }
 
-uint32_t grammar_constraint_states(const struct constraint *constraint)
+bool grammar_constraint_is_worn(const struct constraint *constraint)
 {
-    return matcher_states(((const struct machine *)constraint)->matcher);
+    return matcher_is_worn(((const struct machine *)constraint)->matcher);
+}
+
+size_t grammar_constraint_bytes(const struct constraint *constraint)
+{
+    const struct machine *machine = (const struct machine *)constraint;
+    return matcher_bytes(machine->matcher) + machine->mask_bytes;
 }

@@ -15,7 +15,8 @@ enum { GRAMMAR_MASKS_KEPT = 512 };
 MUST_CHECK enum status grammar_constraint_open(struct constraint **out, struct grammar *grammar,
                                                const struct vocab_order *order, int32_t vocab,
                                                struct error *err);
-/* States that were built so far; any thread. */
-uint32_t grammar_constraint_states(const struct constraint *constraint);
+/* A job that starts had better have a new one: see matcher_is_worn; any thread. */
+bool grammar_constraint_is_worn(const struct constraint *constraint);
+size_t grammar_constraint_bytes(const struct constraint *constraint); /* any thread */
 
 #endif

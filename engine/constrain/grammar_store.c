@@ -16,7 +16,7 @@ enum { MOST_SOURCE_BYTES = 8 << 20 };
 struct stored {
     uint8_t digest[32];
     struct constraint *constraint; /* NULL: free */
-    uint64_t used;
+    uint64_t used;                 /* 0: free */
 };
 
 struct grammar_store {
@@ -138,19 +138,44 @@ static enum status digest_of(enum grammar_kind kind, const struct json *value, u
     return status;
 }
 
-static struct stored *find_stored(struct grammar_store *store, const uint8_t digest[32])
+static void let_go(struct stored *stored)
+{
+    constraint_give_back(stored->constraint);
+    *stored = (struct stored){0};
+}
+
+/* The place that is free, or else the one that was not used longest. */
+static struct stored *oldest_stored(struct grammar_store *store)
 {
     struct stored *oldest = &store->stored[0];
+    for (int i = 1; i < GRAMMAR_STORE_MAX; i++)
+        if (store->stored[i].used < oldest->used)
+            oldest = &store->stored[i];
+    return oldest;
+}
+
+/* Machines grow while they are used, so what they have together is looked at each time. */
+static void keep_within_bounds(struct grammar_store *store)
+{
+    size_t bytes = 0;
     for (int i = 0; i < GRAMMAR_STORE_MAX; i++) {
         struct stored *stored = &store->stored[i];
-        if (stored->constraint && memcmp(stored->digest, digest, 32) == 0)
-            return stored;
-        if (!stored->constraint ? oldest->constraint != NULL
-                                : oldest->constraint && stored->used < oldest->used)
-            oldest = stored;
+        if (stored->constraint && grammar_constraint_is_worn(stored->constraint))
+            let_go(stored);
+        bytes += stored->constraint ? grammar_constraint_bytes(stored->constraint) : 0;
     }
-    constraint_give_back(oldest->constraint);
-    oldest->constraint = NULL;
+    if (bytes > GRAMMAR_STORE_MAX_BYTES)
+        for (int i = 0; i < GRAMMAR_STORE_MAX; i++)
+            let_go(&store->stored[i]);
+}
+
+static struct stored *find_stored(struct grammar_store *store, const uint8_t digest[32])
+{
+    for (int i = 0; i < GRAMMAR_STORE_MAX; i++)
+        if (store->stored[i].constraint && memcmp(store->stored[i].digest, digest, 32) == 0)
+            return &store->stored[i];
+    struct stored *oldest = oldest_stored(store);
+    let_go(oldest);
     memcpy(oldest->digest, digest, 32);
     return oldest;
 }
@@ -164,11 +189,8 @@ enum status grammar_store_find(struct grammar_store *store, enum grammar_kind ki
     enum status status = digest_of(kind, value, digest, err);
     if (status != STATUS_OK)
         return status;
+    keep_within_bounds(store);
     struct stored *stored = find_stored(store, digest);
-    if (stored->constraint && grammar_constraint_states(stored->constraint) > GRAMMAR_RETIRED_STATES) {
-        constraint_give_back(stored->constraint);
-        stored->constraint = NULL;
-    }
     if (!stored->constraint) {
         status = grammar_compile(kind, value, &grammar, err);
         if (status == STATUS_OK)

@@ -9,8 +9,8 @@
 #include "engine/text/tokenizer.h"
 
 enum {
-    GRAMMAR_STORE_MAX = 64,           /* the one that was not used longest is let go */
-    GRAMMAR_RETIRED_STATES = 1 << 15, /* from so many on, new jobs get a new machine */
+    GRAMMAR_STORE_MAX = 64,            /* the one that was not used longest is let go, */
+    GRAMMAR_STORE_MAX_BYTES = 1 << 30, /* also where all together have more */
     GRAMMAR_MAX_CHOICES = 2048
 };
 

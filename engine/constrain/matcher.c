@@ -24,6 +24,7 @@ struct state {
     uint32_t first, count; /* ways */
     uint32_t hash;
     uint32_t *next; /* [classes]; NULL: nobody asked yet */
+    uint32_t alike; /* UNKNOWN: nobody asked yet */
     bool accepts;
 };
 
@@ -39,13 +40,14 @@ struct matcher {
     struct way *ways; /* [way_capacity] of all states */
     uint32_t way_count, way_capacity;
     struct state *states;
-    _Atomic uint32_t state_count;
-    uint32_t state_capacity;
+    uint32_t state_count, state_capacity;
     struct index stack_index, state_index;
     struct way *work, *found; /* [MAX_WORK], [MATCHER_MAX_WAYS + 1] scratch of one closure */
     uint32_t found_count;
     struct index seen;
     bool accepts; /* of the closure */
+    _Atomic size_t bytes;
+    _Atomic uint64_t ways_seen;
     bool over, was_cut;
 };
 
@@ -59,14 +61,31 @@ static uint32_t mix(uint32_t a, uint32_t b)
     return (uint32_t)(h >> 32);
 }
 
+/* False: more than a matcher may have. */
+static bool count_bytes(struct matcher *matcher, size_t bytes)
+{
+    matcher->bytes += bytes;
+    return matcher->bytes <= MATCHER_MAX_BYTES;
+}
+
+static void count_ways(struct matcher *matcher, uint32_t ways)
+{
+    matcher->ways_seen += ways;
+    if (matcher->ways_seen > MATCHER_MAX_WAYS_SEEN)
+        matcher->over = true;
+}
+
 /* The things with room for `more` behind `count`, moved if need be; NULL: no memory, and they stay. */
-static void *with_room(void *things, uint32_t count, uint32_t more, uint32_t *capacity, size_t size)
+static void *with_room(struct matcher *matcher, void *things, uint32_t count, uint32_t more,
+                       uint32_t *capacity, size_t size)
 {
     uint32_t grown = *capacity ? *capacity : FIRST_SLOTS;
     while (grown < count + more)
         grown *= 2;
     if (grown == *capacity)
         return things;
+    if (!count_bytes(matcher, (grown - *capacity) * size))
+        return NULL;
     void *moved = realloc(things, grown * size);
     if (moved)
         *capacity = grown;
@@ -84,13 +103,15 @@ static uint32_t state_hash(const struct matcher *matcher, uint32_t number)
 }
 
 /* Keeps at most half of the slots used. */
-static bool index_grow(struct index *index, const struct matcher *matcher, uint32_t count,
+static bool index_grow(struct index *index, struct matcher *matcher, uint32_t count,
                        uint32_t (*hash)(const struct matcher *, uint32_t))
 {
     if (count * 2 < index->capacity)
         return true;
     uint32_t capacity = index->capacity ? index->capacity * 2 : FIRST_SLOTS;
-    uint32_t *slots = calloc(capacity, sizeof *slots);
+    uint32_t *slots = count_bytes(matcher, (capacity - index->capacity) * sizeof *slots)
+                          ? calloc(capacity, sizeof *slots)
+                          : NULL;
     if (!slots)
         return false;
     for (uint32_t i = 0; i < count; i++) {
@@ -121,9 +142,9 @@ static uint32_t push(struct matcher *matcher, uint32_t back, uint32_t below)
         if (stack->back == back && stack->below == below && index->slots[at] > 1)
             return index->slots[at] - 1;
     }
-    struct stack *stacks =
-        with_room(matcher->stacks, matcher->stack_count, 1, &matcher->stack_capacity, sizeof *stacks);
-    if (matcher->stack_count == MATCHER_MAX_STACKS || !stacks) {
+    struct stack *stacks = with_room(matcher, matcher->stacks, matcher->stack_count, 1,
+                                     &matcher->stack_capacity, sizeof *stacks);
+    if (!stacks) {
         matcher->over = true;
         return UINT32_MAX;
     }
@@ -197,13 +218,13 @@ static int compare_ways(const void *a, const void *b)
 
 static bool add_room(struct matcher *matcher, uint32_t ways)
 {
-    struct state *states =
-        with_room(matcher->states, matcher->state_count, 1, &matcher->state_capacity, sizeof *states);
-    if (!states || matcher->state_count == MATCHER_MAX_STATES)
+    struct state *states = with_room(matcher, matcher->states, matcher->state_count, 1,
+                                     &matcher->state_capacity, sizeof *states);
+    if (!states)
         return false;
     matcher->states = states;
-    struct way *moved =
-        with_room(matcher->ways, matcher->way_count, ways + 1, &matcher->way_capacity, sizeof *moved);
+    struct way *moved = with_room(matcher, matcher->ways, matcher->way_count, ways + 1,
+                                  &matcher->way_capacity, sizeof *moved);
     if (moved)
         matcher->ways = moved;
     return moved != NULL;
@@ -232,8 +253,11 @@ static uint32_t intern(struct matcher *matcher)
     }
     if (count > 0)
         memcpy(matcher->ways + matcher->way_count, matcher->found, count * sizeof *matcher->ways);
-    matcher->states[matcher->state_count] = (struct state){
-        .first = matcher->way_count, .count = count, .hash = hash, .accepts = matcher->accepts};
+    matcher->states[matcher->state_count] = (struct state){.first = matcher->way_count,
+                                                           .count = count,
+                                                           .hash = hash,
+                                                           .alike = UNKNOWN,
+                                                           .accepts = matcher->accepts};
     matcher->way_count += count;
     index->slots[at] = ++matcher->state_count;
     if (!index_grow(index, matcher, matcher->state_count, state_hash))
@@ -275,7 +299,8 @@ static uint32_t find_next(struct matcher *matcher, uint32_t state, uint32_t clas
     }
     follow(matcher, &done, &work_count);
     clear_seen(matcher, work_count);
-    return intern(matcher);
+    count_ways(matcher, work_count);
+    return matcher->over ? MATCHER_DEAD : intern(matcher);
 }
 
 uint32_t matcher_step(struct matcher *matcher, uint32_t state, unsigned char byte)
@@ -283,7 +308,7 @@ uint32_t matcher_step(struct matcher *matcher, uint32_t state, unsigned char byt
     uint32_t classes = matcher->grammar->classes, class = matcher->grammar->class_of[byte];
     uint32_t *row = matcher->states[state].next;
     if (!row) {
-        row = malloc(classes * sizeof *row);
+        row = count_bytes(matcher, classes * sizeof *row) ? malloc(classes * sizeof *row) : NULL;
         if (!row) {
             matcher->over = true;
             return MATCHER_DEAD;
@@ -312,6 +337,56 @@ size_t matcher_walk(struct matcher *matcher, uint32_t *path, const unsigned char
     return count;
 }
 
+/* ---- states that allow the same next bytes ---- */
+
+/* The stack whose return addresses are replaced by those that they are like; UINT32_MAX: a bound. */
+static uint32_t alike_stack(struct matcher *matcher, uint32_t stack)
+{
+    const struct grammar_instruction *program = matcher->grammar->program;
+    uint32_t backs[MATCHER_MAX_DEPTH], depth = 0, made = 0;
+    for (; stack; stack = matcher->stacks[stack].below)
+        backs[depth++] = program[matcher->stacks[stack].back].alike;
+    count_ways(matcher, depth);
+    while (depth > 0 && made != UINT32_MAX)
+        made = push(matcher, backs[--depth], made);
+    return made;
+}
+
+static bool same_way(struct way a, struct way b)
+{
+    return a.at == b.at && a.stack == b.stack;
+}
+
+static uint32_t find_alike(struct matcher *matcher, uint32_t state)
+{
+    uint32_t first = matcher->states[state].first, count = matcher->states[state].count, left = 0;
+    begin_closure(matcher);
+    matcher->accepts = matcher->states[state].accepts;
+    for (uint32_t i = 0; i < count; i++) {
+        struct way way = matcher->ways[first + i];
+        uint32_t stack = alike_stack(matcher, way.stack);
+        if (stack == UINT32_MAX)
+            return state;
+        matcher->found[i] = (struct way){matcher->grammar->program[way.at].alike, stack};
+    }
+    qsort(matcher->found, count, sizeof *matcher->found, compare_ways);
+    for (uint32_t i = 0; i < count; i++)
+        if (left == 0 || !same_way(matcher->found[left - 1], matcher->found[i]))
+            matcher->found[left++] = matcher->found[i];
+    matcher->found_count = left;
+    uint32_t alike = intern(matcher);
+    return alike == MATCHER_DEAD ? state : alike;
+}
+
+uint32_t matcher_alike(struct matcher *matcher, uint32_t state)
+{
+    if (matcher->states[state].alike == UNKNOWN) {
+        uint32_t alike = find_alike(matcher, state); /* may move the states */
+        matcher->states[state].alike = alike;
+    }
+    return matcher->states[state].alike;
+}
+
 bool matcher_accepts(const struct matcher *matcher, uint32_t state)
 {
     return matcher->states[state].accepts;
@@ -332,6 +407,16 @@ bool matcher_is_over(const struct matcher *matcher)
     return matcher->over;
 }
 
+bool matcher_is_worn(const struct matcher *matcher)
+{
+    return matcher->bytes > MATCHER_MAX_BYTES / 2 || matcher->ways_seen > MATCHER_MAX_WAYS_SEEN / 2;
+}
+
+size_t matcher_bytes(const struct matcher *matcher)
+{
+    return matcher->bytes;
+}
+
 /* ---- life ---- */
 
 static bool open_tables(struct matcher *matcher)
@@ -343,8 +428,8 @@ static bool open_tables(struct matcher *matcher)
     matcher->state_index = (struct index){calloc(FIRST_SLOTS, sizeof(uint32_t)), FIRST_SLOTS};
     return matcher->work && matcher->found && matcher->seen.slots && matcher->stack_index.slots &&
            matcher->state_index.slots &&
-           (matcher->stacks = with_room(NULL, 0, 1, &matcher->stack_capacity, sizeof *matcher->stacks)) !=
-               NULL;
+           (matcher->stacks =
+                with_room(matcher, NULL, 0, 1, &matcher->stack_capacity, sizeof *matcher->stacks)) != NULL;
 }
 
 enum status matcher_open(struct matcher **out, struct grammar *grammar, struct error *err)

@@ -9,10 +9,10 @@
 
 enum {
     MATCHER_START = 0,
-    MATCHER_MAX_STATES = 1 << 18,
-    MATCHER_MAX_STACKS = 1 << 20,
-    MATCHER_MAX_DEPTH = 256, /* calls within calls: deeper nesting is not followed */
-    MATCHER_MAX_WAYS = 4096  /* of one state: more are not followed */
+    MATCHER_MAX_BYTES = 128 << 20,   /* of tables */
+    MATCHER_MAX_WAYS_SEEN = 1 << 25, /* while all states are made: about a second */
+    MATCHER_MAX_DEPTH = 256,         /* calls within calls: deeper nesting is not followed */
+    MATCHER_MAX_WAYS = 4096          /* of one state: more are not followed */
 };
 #define MATCHER_DEAD UINT32_MAX
 
@@ -26,10 +26,15 @@ uint32_t matcher_step(struct matcher *matcher, uint32_t state, unsigned char byt
  * allowed. */
 size_t matcher_walk(struct matcher *matcher, uint32_t *path, const unsigned char *bytes, size_t count);
 bool matcher_accepts(const struct matcher *matcher, uint32_t state);
-uint32_t matcher_states(const struct matcher *matcher); /* any thread */
+/* A state that allows the same next GRAMMAR_ALIKE_BYTES bytes: one for all places of a long repetition. */
+uint32_t matcher_alike(struct matcher *matcher, uint32_t state);
+uint32_t matcher_states(const struct matcher *matcher);
 /* Calls deeper than MATCHER_MAX_DEPTH were met: there a text may come to where nothing is allowed. */
 bool matcher_was_cut(const struct matcher *matcher);
 /* A bound or memory was passed: what it says from now on may forbid too much. */
 bool matcher_is_over(const struct matcher *matcher);
+/* So near to a bound that a new text had better begin with a new matcher; any thread. */
+bool matcher_is_worn(const struct matcher *matcher);
+size_t matcher_bytes(const struct matcher *matcher); /* of its tables; any thread */
 
 #endif

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Jobs over 50 schemas, patterns, choices and grammars through the real binary: every answer that ended is valid for
-python3-jsonschema and re, cut ones say `length`; the same bytes alone and among all others; what cannot be is refused.
+python3-jsonschema and re, cut ones say `length`; the same bytes alone and among all others; what cannot be is refused;
+what grows too large fails alone.
 
     test_structured.py --millrace build/release/millrace [--jobs 1000]
 """
@@ -88,6 +89,9 @@ REFUSED = {
 }
 
 
+OUTGROWS = r"([^a]{0,50}[^b]{0,50}){50}"  # compiles, and has more states than anybody can keep
+
+
 def check_answers(jobs, answers):
     finished = cut = 0
     for name, (_, check) in jobs.items():
@@ -112,6 +116,7 @@ def main():
     with Workspace("structured") as space:
         lines = [line for line, _ in jobs.values()]
         lines += [job(name, i, form) for i, (name, (form, _)) in enumerate(REFUSED.items())]
+        lines[20:20] = [job("outgrows", 3, {"guided_regex": OUTGROWS})]
         free = [job("free-%d" % i, i, {}) for i in range(40)]
         mixed = [line for pair in zip(lines, free) for line in pair] + lines[len(free):]
         batch.run(options.millrace, MODEL, batch.write_jobs(space / "jobs.jsonl", mixed), space / "all.jsonl", codes=(1,))
@@ -122,6 +127,8 @@ def main():
         for name, (_, words) in REFUSED.items():
             response = answers[name][0]["response"]
             assert response["status_code"] == 400 and words in response["body"]["error"]["message"], answers[name][1]
+        response = answers["outgrows"][0]["response"]
+        assert response["status_code"] == 500 and "too large" in response["body"]["error"]["message"], response
         for name in ("schema-1", "schema-22", "regex-3", "choice-0", "grammar-1", "object-2", "free-5"):
             line = next(line for line in mixed if line["custom_id"] == name)
             batch.run(options.millrace, MODEL, batch.write_jobs(space / "one.jsonl", [line]), space / ("%s.jsonl" % name))

@@ -11,6 +11,7 @@
 
 #include "engine/constrain/grammar_constraint.h"
 #include "engine/constrain/grammar_regex.h"
+#include "engine/constrain/grammar_store.h"
 #include "engine/constrain/matcher.h"
 
 #define MODEL MILLRACE_SOURCE_DIR "/examples/models/shop-qwen3"
@@ -172,57 +173,172 @@ static void bounds_hold(void **state)
     matcher_close(matcher);
 }
 
-/* Every token tried alone is in the mask if and only if the text stays inside. */
+/* ---- masks ---- */
+
+static struct tokenizer *tokenizer;
+static struct vocab_order *order;
+
+static struct constraint *open_machine(const char *pattern)
+{
+    struct constraint *machine;
+    struct error err = {0};
+    assert_int_equal(grammar_constraint_open(&machine, compile(pattern, false, STATUS_OK, &err), order,
+                                             tokenizer_vocab_size(tokenizer), &err),
+                     STATUS_OK);
+    return machine;
+}
+
+static uint32_t follow(struct constraint *machine, const char *text)
+{
+    struct token_list ids = {0};
+    struct encode_options options = {.plain_special_tokens = true};
+    struct error err = {0};
+    uint32_t at = CONSTRAINT_START;
+    assert_int_equal(tokenizer_encode(tokenizer, text, strlen(text), &options, &ids, &err), STATUS_OK);
+    for (size_t i = 0; i < ids.count && at != CONSTRAINT_DEAD; i++)
+        at = machine->ops->next(machine, at, ids.ids[i]);
+    token_list_release(&ids);
+    return at;
+}
+
+/* Every token tried alone is in the mask if and only if the text stays inside. Returns how many are. */
+static int32_t check_mask(struct constraint *machine, uint32_t at, struct matcher *alone, uint32_t same)
+{
+    int32_t allowed = 0;
+    const uint64_t *mask = machine->ops->mask(machine, at);
+    for (int32_t id = 0; id < tokenizer_vocab_size(tokenizer); id++) {
+        size_t bytes;
+        const char *text = tokenizer_token_bytes(tokenizer, id, &bytes);
+        uint32_t next = tokenizer_is_special(tokenizer, id) || bytes == 0 ? MATCHER_DEAD : same;
+        for (size_t i = 0; i < bytes && next != MATCHER_DEAD; i++)
+            next = matcher_step(alone, next, (unsigned char)text[i]);
+        assert_int_equal(mask[id / 64] >> id % 64 & 1, next != MATCHER_DEAD);
+        assert_int_equal(machine->ops->next(machine, at, id) != CONSTRAINT_DEAD, next != MATCHER_DEAD);
+        allowed += next != MATCHER_DEAD;
+    }
+    return allowed;
+}
+
+static int32_t check_text(struct constraint *machine, struct matcher *alone, const char *text)
+{
+    uint32_t at = follow(machine, text), same = walk(alone, text);
+    assert_int_equal(at == CONSTRAINT_DEAD, same == MATCHER_DEAD);
+    if (same == MATCHER_DEAD)
+        return 0;
+    assert_int_equal(machine->ops->accepts(machine, at), matcher_accepts(alone, same));
+    return check_mask(machine, at, alone, same);
+}
+
 static void masks_are_what_each_token_says(void **state)
 {
     static const char *const patterns[] = {"[a-z ]{1,20}\\.", "(yes|no|maybe)", ".*", "[^e]*",
                                            "\\d+(\\.\\d\\d)?"};
     static const char *const texts[] = {"", "ma", "12", "the ", "no"};
-    struct tokenizer *tokenizer;
-    struct vocab_order *order;
-    struct error err = {0};
+    int32_t allowed = 0;
     (void)state;
-    assert_int_equal(tokenizer_open(&tokenizer, MODEL, &err), STATUS_OK);
-    int32_t vocab = tokenizer_vocab_size(tokenizer), allowed = 0;
-    assert_int_equal(vocab_order_open(&order, tokenizer, vocab, &err), STATUS_OK);
     for (int p = 0; p < 5; p++) {
-        struct constraint *machine;
+        struct constraint *machine = open_machine(patterns[p]);
         struct matcher *alone = open_matcher(patterns[p], false);
-        assert_int_equal(grammar_constraint_open(&machine, compile(patterns[p], false, STATUS_OK, &err),
-                                                 order, vocab, &err),
-                         STATUS_OK);
-        for (int t = 0; t < 5; t++) {
-            struct token_list ids = {0};
-            struct encode_options options = {.plain_special_tokens = true};
-            uint32_t at = CONSTRAINT_START, same = walk(alone, texts[t]);
-            assert_int_equal(tokenizer_encode(tokenizer, texts[t], strlen(texts[t]), &options, &ids, &err),
-                             STATUS_OK);
-            for (size_t i = 0; i < ids.count && at != CONSTRAINT_DEAD; i++)
-                at = machine->ops->next(machine, at, ids.ids[i]);
-            token_list_release(&ids);
-            assert_int_equal(at == CONSTRAINT_DEAD, same == MATCHER_DEAD);
-            if (same == MATCHER_DEAD)
-                continue;
-            assert_int_equal(machine->ops->accepts(machine, at), matcher_accepts(alone, same));
-            const uint64_t *mask = machine->ops->mask(machine, at);
-            for (int32_t id = 0; id < vocab; id++) {
-                size_t bytes;
-                const char *text = tokenizer_token_bytes(tokenizer, id, &bytes);
-                uint32_t next = tokenizer_is_special(tokenizer, id) || bytes == 0 ? MATCHER_DEAD : same;
-                for (size_t i = 0; i < bytes && next != MATCHER_DEAD; i++)
-                    next = matcher_step(alone, next, (unsigned char)text[i]);
-                assert_int_equal(mask[id / 64] >> id % 64 & 1, next != MATCHER_DEAD);
-                assert_int_equal(machine->ops->next(machine, at, id) != CONSTRAINT_DEAD,
-                                 next != MATCHER_DEAD);
-                allowed += next != MATCHER_DEAD;
-            }
-        }
+        for (int t = 0; t < 5; t++)
+            allowed += check_text(machine, alone, texts[t]);
         matcher_close(alone);
         constraint_give_back(machine);
     }
     assert_true(allowed > 1000);
+}
+
+/* Long repetitions: at every distance from their end, and where one lies within another. */
+static void masks_of_repetitions_are_what_each_token_says(void **state)
+{
+    static const char *const patterns[] = {"[a-z ]{300}\\.", "[a-z ]{140,300}", "(the |a{1,150} ?){130,260}x",
+                                           "((a|the ){150}\\.){150}", "a{150}[a-z ]{150}"};
+    static const int counts[] = {0, 1, 5, 9, 11, 20, 24, 35, 37, 38, 65, 74, 75};
+    char text[4 * 75 + 1];
+    int32_t allowed = 0;
+    (void)state;
+    for (size_t p = 0; p < sizeof patterns / sizeof patterns[0]; p++) {
+        struct constraint *machine = open_machine(patterns[p]);
+        struct matcher *alone = open_matcher(patterns[p], false);
+        for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++)
+            for (int spare = 0; spare < 4; spare++) {
+                for (int i = 0; i < 4 * counts[c]; i++)
+                    text[i] = p == 4 && i < 150 ? 'a' : "the "[i % 4];
+                text[4 * counts[c] - (counts[c] ? spare : 0)] = '\0';
+                allowed += check_text(machine, alone, text);
+            }
+        matcher_close(alone);
+        constraint_give_back(machine);
+    }
+    assert_true(allowed > 1000);
+}
+
+static void places_of_a_long_repetition_share_one_mask(void **state)
+{
+    static const char *const patterns[] = {"[a-z ]{4000}", "(the |a){4000}", "(?:(?:the ){2}){9,4000}",
+                                           "([a-z]{1,9} ){4000}"};
+    (void)state;
+    for (size_t p = 0; p < sizeof patterns / sizeof patterns[0]; p++) {
+        struct constraint *machine = open_machine(patterns[p]);
+        char text[8 * 25 + 1] = "";
+        const uint64_t *first = NULL;
+        for (int i = 0; i < 25; i++) {
+            memcpy(text + (size_t)i * 8, "the the ", 9);
+            const uint64_t *mask = machine->ops->mask(machine, follow(machine, text));
+            if (i >= 9) { /* nine are mandatory in the third pattern */
+                first = first ? first : mask;
+                assert_ptr_equal(mask, first);
+            }
+        }
+        constraint_give_back(machine);
+    }
+}
+
+/* A form whose states are too many ends where its bound is, and whoever asks for it next begins anew. */
+static void a_form_that_grows_too_large_ends(void **state)
+{
+    static const char pattern[] = "([^a]{0,50}[^b]{0,50}){50}";
+    const struct json value = {
+        .type = JSON_STRING, .count = sizeof pattern - 1, .as.string = (char *)(uintptr_t)pattern};
+    struct grammar_store *store;
+    struct constraint *first, *second;
+    struct error err = {0};
+    uint32_t at = CONSTRAINT_START, tokens = 0;
+    (void)state;
+    assert_int_equal(grammar_store_open(&store, tokenizer, tokenizer_vocab_size(tokenizer), &err), STATUS_OK);
+    assert_int_equal(grammar_store_find(store, GRAMMAR_OF_REGEX, &value, &first, &err), STATUS_OK);
+    for (const uint64_t *mask; (mask = first->ops->mask(first, at)); tokens++) {
+        int32_t id = 100 + (int32_t)(tokens * 37 % 1000);
+        while (!(mask[id / 64] >> id % 64 & 1))
+            id = (id + 1) % tokenizer_vocab_size(tokenizer);
+        at = first->ops->next(first, at, id);
+        assert_int_not_equal(at, CONSTRAINT_DEAD); /* never mistaken for the end of the text */
+    }
+    assert_true(tokens > 0 && tokens < 2000);
+    assert_true(grammar_constraint_bytes(first) < MATCHER_MAX_BYTES + (MATCHER_MAX_BYTES >> 3));
+    assert_false(first->ops->accepts(first, at));
+    assert_int_equal(grammar_store_find(store, GRAMMAR_OF_REGEX, &value, &second, &err), STATUS_OK);
+    assert_ptr_not_equal(first, second);
+    assert_non_null(second->ops->mask(second, CONSTRAINT_START));
+    constraint_give_back(first);
+    constraint_give_back(second);
+    grammar_store_close(store);
+}
+
+static int open_vocabulary(void **state)
+{
+    struct error err = {0};
+    (void)state;
+    assert_int_equal(tokenizer_open(&tokenizer, MODEL, &err), STATUS_OK);
+    assert_int_equal(vocab_order_open(&order, tokenizer, tokenizer_vocab_size(tokenizer), &err), STATUS_OK);
+    return 0;
+}
+
+static int close_vocabulary(void **state)
+{
+    (void)state;
     vocab_order_close(order);
     tokenizer_close(tokenizer);
+    return 0;
 }
 
 int main(void)
@@ -233,6 +349,9 @@ int main(void)
         cmocka_unit_test(what_is_not_supported_is_named),
         cmocka_unit_test(bounds_hold),
         cmocka_unit_test(masks_are_what_each_token_says),
+        cmocka_unit_test(masks_of_repetitions_are_what_each_token_says),
+        cmocka_unit_test(places_of_a_long_repetition_share_one_mask),
+        cmocka_unit_test(a_form_that_grows_too_large_ends),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, open_vocabulary, close_vocabulary);
 }

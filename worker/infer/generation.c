@@ -288,7 +288,8 @@ static void apply_prompt_token(struct generation *generation, const struct engin
 static void end_unfinished(struct generation *generation, const struct engine_report_item *item)
 {
     if (item->event.finish == ENGINE_FINISH_ERROR)
-        error_set(&generation->failure, STATUS_INTERNAL, "the engine could not finish this job");
+        error_set(&generation->failure, STATUS_INTERNAL,
+                  "the form that the answer shall have became too large to follow");
     else
         error_set(&generation->failure,
                   item->error.status == STATUS_EXPIRED ? STATUS_EXPIRED : STATUS_CANCELLED,
