@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 ROOT = pathlib.Path(__file__).resolve().parents[1] / "tests" / "golden"
 MODELS = ["llama-llama3", "llama-linear", "llama-yarn", "mistral", "qwen2", "qwen3"]
-CASES = 36  # of each model; five of six are constrained
+CASES = 48  # of each model; five of six are constrained
 
 
 def random_items(dice, vocab):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Jobs over the shop's catalogue through the real binary: every answer is an item, never an excluded one; the same
-bytes alone and in a batch; an unknown version is refused by name; the example consumer joins by item id."""
+bytes alone and in a batch; an unknown version is refused by name, and known once its file is there, without a restart;
+the example consumer joins by item id."""
+import json
 import os
 import pathlib
 import subprocess
@@ -12,7 +14,7 @@ sys.path[:0] = [str(SOURCE / "tests" / "support"), str(SOURCE / "examples" / "sh
 import batch  # noqa: E402
 import publish_catalog  # noqa: E402
 import shop  # noqa: E402
-from process import Workspace  # noqa: E402
+from process import Workspace, wait_until  # noqa: E402
 
 VERSION = "shop@2026-11-23"
 MODEL = SOURCE / "examples" / "models" / "shop-qwen3"
@@ -44,6 +46,26 @@ def check_submit(millrace, path):
     assert done.returncode == 78 and "1999-01-01" in done.stderr, done
 
 
+def check_added(millrace, space, job):
+    """A version whose file comes while the process runs."""
+    def ask(process, name):
+        body = dict(job["body"], structured_outputs={"catalog": "later@1"})
+        process.stdin.write(json.dumps(dict(job, custom_id=name, body=body)) + "\n")
+        process.stdin.flush()
+        wait_until("an answer to " + name, lambda: results.exists() and name in batch.read_results(results), 60)
+        return batch.read_results(results)[name][0]["response"]
+    results = space / "later.jsonl"
+    with subprocess.Popen(batch.command(millrace, MODEL, "-", results), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        before = ask(process, "before")
+        assert before["body"]["error"]["code"] == "catalog_not_found", before
+        (space / "coming").write_text('{"item_id":"only","text":"Only"}\n')
+        (space / "coming").rename(space / "later@1.jsonl")
+        after = ask(process, "after")
+        assert after["status_code"] == 200 and after["body"]["choices"][0]["item_ids"] == ["only"], after
+        process.stdin.close()
+        assert process.wait(60) == 1  # one job failed
+
+
 def main():
     millrace, items = batch.millrace_argument(), shop.catalog()
     with Workspace("catalog") as space:
@@ -66,6 +88,7 @@ def main():
             response = answers[name][0]["response"]
             assert (response["status_code"], response["body"]["error"]["code"]) == (400, code), response
         check_submit(millrace, space / "jobs.jsonl")
+        check_added(millrace, space, jobs[0])
         for job in jobs[:2]:
             alone = space / ("alone-%s.jsonl" % job["custom_id"])
             batch.run(millrace, MODEL, batch.write_jobs(space / "one.jsonl", [job]), alone)

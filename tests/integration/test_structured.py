@@ -89,7 +89,21 @@ REFUSED = {
 }
 
 
-OUTGROWS = r"([^a]{0,50}[^b]{0,50}){50}"  # compiles, and has more states than anybody can keep
+BEAMS = [({"guided_regex": r"[A-Z][a-z]{3,8}( [a-z]{3,8}){1,3}\."}, re.compile(r"[A-Z][a-z]{3,8}( [a-z]{3,8}){1,3}\.").fullmatch),
+         ({"guided_json": SCHEMAS[9]}, lambda text: 10 < json.loads(text) < 20)]
+
+
+def check_beams(response, check):
+    assert response["status_code"] == 200, response
+    choices = response["body"]["choices"]
+    scores = [choice["score"] for choice in choices]
+    texts = [choice["text"] for choice in choices]
+    assert len(set(texts)) == len(texts) == 4 and scores == sorted(scores, reverse=True), choices
+    assert all(check(choice["text"]) for choice in choices if choice["finish_reason"] == "stop"), choices
+    assert any(choice["finish_reason"] == "stop" for choice in choices), choices
+
+
+OUTGROWS = r"([^a]{9,50}[^b]{9,50}){50}"  # compiles, and has more states than anybody can keep
 
 
 def check_answers(jobs, answers):
@@ -117,6 +131,8 @@ def main():
         lines = [line for line, _ in jobs.values()]
         lines += [job(name, i, form) for i, (name, (form, _)) in enumerate(REFUSED.items())]
         lines[20:20] = [job("outgrows", 3, {"guided_regex": OUTGROWS})]
+        lines += [job("beams-%d" % i, i, {"use_beam_search": True, "n": 4, "max_tokens": 40, **form})
+                  for i, (form, _) in enumerate(BEAMS)]
         free = [job("free-%d" % i, i, {}) for i in range(40)]
         mixed = [line for pair in zip(lines, free) for line in pair] + lines[len(free):]
         batch.run(options.millrace, MODEL, batch.write_jobs(space / "jobs.jsonl", mixed), space / "all.jsonl", codes=(1,))
@@ -127,9 +143,11 @@ def main():
         for name, (_, words) in REFUSED.items():
             response = answers[name][0]["response"]
             assert response["status_code"] == 400 and words in response["body"]["error"]["message"], answers[name][1]
+        for i, (_, check) in enumerate(BEAMS):
+            check_beams(answers["beams-%d" % i][0]["response"], check)
         response = answers["outgrows"][0]["response"]
         assert response["status_code"] == 500 and "too large" in response["body"]["error"]["message"], response
-        for name in ("schema-1", "schema-22", "regex-3", "choice-0", "grammar-1", "object-2", "free-5"):
+        for name in ("schema-1", "schema-22", "regex-3", "choice-0", "grammar-1", "object-2", "free-5", "beams-0", "beams-1"):
             line = next(line for line in mixed if line["custom_id"] == name)
             batch.run(options.millrace, MODEL, batch.write_jobs(space / "one.jsonl", [line]), space / ("%s.jsonl" % name))
             alone = batch.read_results(space / ("%s.jsonl" % name))[name][1]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Catalogues: what the trie allows is what the items say, for every walk; excluding takes items away and
-// nothing else; bad files are refused by line; the engine never leaves the catalogue, alone or in a batch.
+// nothing else; bad files are refused by line; the engine never leaves the catalogue, alone or in a batch; a
+// version that is put beside the others is found, and one that was read stays.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/constrain/catalog.h"
+#include "engine/constrain/catalog_store.h"
 #include "tests/support/engine_fixture.h"
 
 static const int32_t eos[] = {FIXTURE_EOS};
@@ -186,6 +187,48 @@ static void the_engine_says_items_alone_or_not(void **state)
     catalog_give_back(catalog);
 }
 
+static void write_version(const char *directory, const char *name, const char *text)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s.jsonl", directory, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void versions_are_added_and_stay(void **state)
+{
+    static const char *const wrong[] = {"shop",      "@1",    "shop@", "../shop@1",
+                                        "shop@1/..", "a@b@c", "",      ".shop@1"};
+    char directory[] = "/tmp/millrace-catalogs-XXXXXX", path[256];
+    struct catalog_store *store;
+    struct catalog *first, *second, *again;
+    struct error err = {0};
+    (void)state;
+    assert_non_null(mkdtemp(directory));
+    assert_int_equal(catalog_store_open(&store, directory, &options, &err), STATUS_OK);
+    write_version(directory, "shop@1", "{\"item_id\":\"a\",\"token_ids\":[5]}\n");
+    assert_int_equal(catalog_store_find(store, "shop@1", &first, &err), STATUS_OK);
+    assert_int_equal(catalog_store_find(store, "shop@2", &second, &err), STATUS_NOT_FOUND);
+    write_version(directory, "shop@2", small);
+    assert_int_equal(catalog_store_find(store, "shop@2", &second, &err), STATUS_OK);
+    assert_int_equal(catalog_items(second), 4);
+    assert_string_not_equal(catalog_digest(first), catalog_digest(second));
+    write_version(directory, "shop@1", small); /* what nobody may do changes nothing */
+    assert_int_equal(catalog_store_find(store, "shop@1", &again, &err), STATUS_OK);
+    assert_ptr_equal(first, again);
+    assert_int_equal(catalog_items(again), 1);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        assert_int_equal(catalog_store_find(store, wrong[i], &again, &err), STATUS_NOT_FOUND);
+    catalog_store_close(store);
+    for (int version = 1; version <= 2; version++) {
+        snprintf(path, sizeof path, "%s/shop@%d.jsonl", directory, version);
+        assert_int_equal(remove(path), 0);
+    }
+    assert_int_equal(remove(directory), 0);
+}
+
 static int close_model(void **state)
 {
     (void)state;
@@ -200,6 +243,7 @@ int main(void)
         cmocka_unit_test(excluding_takes_items_away),
         cmocka_unit_test(bad_files_name_the_line),
         cmocka_unit_test(the_engine_says_items_alone_or_not),
+        cmocka_unit_test(versions_are_added_and_stay),
     };
     return cmocka_run_group_tests(tests, NULL, close_model);
 }
