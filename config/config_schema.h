@@ -99,7 +99,9 @@
 
 #define CONFIG_KVTIER(X)                                                                                 \
     X(kvtier, enabled, BOOL, false, 0, 0, "keep KV blocks in Redis")                                     \
-    X(kvtier, address, STRING, "redis://127.0.0.1:6379/0", 0, 0, "redis://host:port/db or unix:///path") \
+    X(kvtier, address, STRING, "redis://127.0.0.1:6379/0", 0, 0,                                         \
+      "redis://host:port/db or unix:///path; several, separated by commas, share the blocks")            \
+    X(kvtier, cluster, BOOL, false, 0, 0, "the addresses are entries of one Redis Cluster")              \
     X(kvtier, user, STRING, "", 0, 0, "ACL user")                                                        \
     X(kvtier, password, SECRET, "", 0, 0, "password")                                                    \
     X(kvtier, ttl_s, INT, 86400, 60, 31536000, "expiry of a stored block")                               \
@@ -136,6 +138,8 @@
     X(worker, drain_grace_ms, INT, 60000, 0, 86400000, "time for running jobs after SIGTERM") \
     X(worker, trust_headers, BOOL, false, 0, 0, "believe millrace-tenant headers")            \
     X(worker, log_level, ENUM, "info", "error|warn|info|debug", 0, "least severe lines to log")
+
+<<<<<<< HEAD
 
 /* clang-format off: one section a line */
 #define CONFIG_SECTIONS(S)             \

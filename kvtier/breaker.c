@@ -15,7 +15,7 @@ static int64_t jitter(struct breaker *breaker, int64_t ms)
     return ms >= 4 ? (int64_t)(breaker->random % (uint64_t)(ms / 4)) : 0;
 }
 
-bool breaker_allows(struct breaker *breaker, int64_t now_ms)
+bool breaker_allows(const struct breaker *breaker, int64_t now_ms)
 {
     return breaker->open_until_ms == 0 || now_ms >= breaker->open_until_ms;
 }
@@ -39,6 +39,27 @@ void breaker_failure(struct breaker *breaker, int64_t now_ms)
     bool probing = breaker->open_until_ms != 0;
     if (probing || breaker->failures >= BREAKER_FAILURES)
         breaker_trip(breaker, now_ms, breaker->open_ms ? breaker->open_ms * 2 : BREAKER_FIRST_OPEN_MS);
+}
+
+void breaker_settle(struct breaker *breaker, enum tier_fault fault, int64_t now_ms)
+{
+    switch (fault) {
+    case TIER_FAULT_NONE:
+    case TIER_FAULT_NODE: /* the others answer */
+        breaker_success(breaker);
+        break;
+    case TIER_FAULT_CONNECTION:
+    case TIER_FAULT_LOADING:
+        breaker_failure(breaker, now_ms);
+        break;
+    case TIER_FAULT_ELSEWHERE: /* to whom knows no cluster */
+    case TIER_FAULT_DENIED:
+        breaker_trip(breaker, now_ms, BREAKER_DENIED_MS);
+        break;
+    case TIER_FAULT_NO_ROOM:
+        breaker_trip(breaker, now_ms, BREAKER_NO_ROOM_MS);
+        break;
+    }
 }
 
 bool breaker_is_open(const struct breaker *breaker)

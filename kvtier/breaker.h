@@ -8,7 +8,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { BREAKER_FAILURES = 3, BREAKER_FIRST_OPEN_MS = 1000, BREAKER_LONGEST_OPEN_MS = 30000 };
+#include "kvtier/tier_store.h"
+
+enum {
+    BREAKER_FAILURES = 3,
+    BREAKER_FIRST_OPEN_MS = 1000,
+    BREAKER_LONGEST_OPEN_MS = 30000,
+    BREAKER_NO_ROOM_MS = 10000, /* a full server */
+    BREAKER_DENIED_MS = 30000   /* one that a person must look at */
+};
 
 struct breaker {
     int failures;          /* in a row */
@@ -19,11 +27,13 @@ struct breaker {
 
 void breaker_init(struct breaker *breaker, uint64_t seed);
 /* May the store be asked now? While open: false; when the time is up: true, once, as the half-open probe. */
-bool breaker_allows(struct breaker *breaker, int64_t now_ms);
+bool breaker_allows(const struct breaker *breaker, int64_t now_ms);
 void breaker_success(struct breaker *breaker);
 void breaker_failure(struct breaker *breaker, int64_t now_ms);
 /* Opens at once for at least open_ms (wrong password, out of memory). */
 void breaker_trip(struct breaker *breaker, int64_t now_ms, int64_t open_ms);
+/* The same from what a store answered. */
+void breaker_settle(struct breaker *breaker, enum tier_fault fault, int64_t now_ms);
 bool breaker_is_open(const struct breaker *breaker);
 
 #endif

@@ -19,8 +19,6 @@
 #define ESTIMATE_FALL 0.5 /* and below it: a load that goes well again is soon believed */
 enum {
     MAX_PUTS_QUEUED = 4096,
-    NO_ROOM_PAUSE_MS = 10000,
-    DENIED_PAUSE_MS = 30000,
     PUT_BASE_MS = 1000,
     SLOWEST_BYTES_PER_MS = 20000,
     TOUCH_LIMIT_MS = 1000,
@@ -76,21 +74,7 @@ static void lane_settle(struct lane lane, enum tier_fault fault, const struct er
 {
     int64_t now_ms = monotime_ms();
     bool was_open = breaker_is_open(lane.breaker);
-    switch (fault) {
-    case TIER_FAULT_NONE:
-        breaker_success(lane.breaker);
-        break;
-    case TIER_FAULT_CONNECTION:
-    case TIER_FAULT_LOADING:
-        breaker_failure(lane.breaker, now_ms);
-        break;
-    case TIER_FAULT_DENIED:
-        breaker_trip(lane.breaker, now_ms, DENIED_PAUSE_MS);
-        break;
-    case TIER_FAULT_NO_ROOM:
-        breaker_trip(lane.breaker, now_ms, NO_ROOM_PAUSE_MS);
-        break;
-    }
+    breaker_settle(lane.breaker, fault, now_ms);
     bool is_open = breaker_is_open(lane.breaker);
     atomic_store(lane.retry_ms, lane.breaker->open_until_ms);
     atomic_store(lane.open, is_open);

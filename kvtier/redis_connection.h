@@ -4,26 +4,26 @@
 #ifndef KVTIER_REDIS_CONNECTION_H
 #define KVTIER_REDIS_CONNECTION_H
 
+#include "kvtier/redis_address.h"
 #include "kvtier/resp.h"
 #include "kvtier/tier_store.h"
 
 struct redisContext;
 
-enum { REDIS_CONNECT_MS = 200, REDIS_ADDRESS_BYTES = 256 };
+enum { REDIS_CONNECT_MS = 200 }; /* also of every control command */
 
 struct redis_connection {
-    char host[REDIS_ADDRESS_BYTES]; /* or the path of a unix socket */
-    bool is_unix;
-    int port, database;
+    struct redis_address address;
     char *user, *password;        /* owned; "" for none */
     bool writer;                  /* refuse a server that could not evict */
     struct redisContext *context; /* NULL: not connected */
     struct resp resp;
 };
 
-/* Statuses: CONFIG (address; rediss:// names the stunnel recipe), NO_MEMORY. Does not connect. */
-MUST_CHECK enum status redis_connection_init(struct redis_connection *connection, const char *address,
-                                             const char *user, const char *password, struct error *err);
+/* Statuses: NO_MEMORY. Does not connect. */
+MUST_CHECK enum status redis_connection_init(struct redis_connection *connection,
+                                             const struct redis_address *address, const char *user,
+                                             const char *password, struct error *err);
 void redis_connection_release(struct redis_connection *connection);
 /* Connects and authenticates when not connected. */
 enum tier_fault redis_connection_ensure(struct redis_connection *connection, struct error *err);
@@ -31,11 +31,10 @@ void redis_connection_drop(struct redis_connection *connection);
 /* What an error reply ("OOM command not allowed…") means. */
 enum tier_fault redis_connection_classify(const char *reply, struct error *err);
 
-/* A control command; `visit` (may be NULL) gets each leaf of the reply in order: text, or a number as text.
- */
-
+/* One leaf of a reply: text, or a number as text; depth counts the arrays around it. */
+typedef void redis_leaf_fn(void *context, int depth, const char *text, size_t bytes);
+/* A control command; `visit` (may be NULL) gets each leaf of the reply in order. */
 enum tier_fault redis_connection_control(struct redis_connection *connection, int argc, const char **argv,
-                                         void (*visit)(void *context, const char *text, size_t bytes),
-                                         void *context, struct error *err);
+                                         redis_leaf_fn *visit, void *context, struct error *err);
 
 #endif

@@ -8,6 +8,7 @@
 #include "base/monotime.h"
 #include "kvtier/crc32c.h"
 #include "kvtier/redis_connection.h"
+#include "kvtier/redis_nodes.h"
 
 #define LEASE_PREFIX "kvt1:lease:"
 enum { COMMAND_BYTES = 256, EXISTS_FROM_BYTES = 262144, SLICE_BYTES = 65536 };
@@ -16,13 +17,35 @@ struct redis_store {
     struct tier_store base; /* first: the vtable's self */
     struct redis_connection connection;
     int64_t ttl_s;
+    bool asking;                    /* each command is preceded by ASKING */
+    char redirect[RESP_LINE_BYTES]; /* the last MOVED or ASK reply */
 };
 
 static enum tier_fault broken(struct redis_store *store, enum status status, struct error *err)
 {
-    error_set(err, status, "connection to Redis at %s: %s", store->connection.host, status_text(status));
+    error_set(err, status, "connection to Redis at %s: %s", store->connection.address.host,
+              status_text(status));
     redis_connection_drop(&store->connection);
     return TIER_FAULT_CONNECTION;
+}
+
+/* An error reply: the stream is whole, so the connection may stay. */
+static enum tier_fault refused(struct redis_store *store, const char *reply, struct error *err)
+{
+    enum tier_fault fault = redis_connection_classify(reply, err);
+    if (fault == TIER_FAULT_ELSEWHERE)
+        memcpy(store->redirect, reply, sizeof store->redirect);
+    return fault;
+}
+
+void redis_store_ask(struct tier_store *base, bool asking)
+{
+    ((struct redis_store *)base)->asking = asking;
+}
+
+const char *redis_store_redirect(const struct tier_store *base)
+{
+    return ((const struct redis_store *)base)->redirect;
 }
 
 size_t redis_store_key(const struct block_identity *block, char key[REDIS_STORE_KEY_BYTES])
@@ -42,6 +65,23 @@ size_t redis_store_key(const struct block_identity *block, char key[REDIS_STORE_
     return at;
 }
 
+/* ASKING goes ahead of a command, and its reply ahead of the command's. */
+static enum status send_parts(struct redis_store *store, struct iovec *parts, int count)
+{
+    char asking[] = "*1\r\n$6\r\nASKING\r\n";
+    struct iovec first = {.iov_base = asking, .iov_len = sizeof asking - 1};
+    enum status status = store->asking ? resp_send(&store->connection.resp, &first, 1) : STATUS_OK;
+    return status == STATUS_OK ? resp_send(&store->connection.resp, parts, count) : status;
+}
+
+static enum status read_reply(struct redis_store *store, struct resp_reply *reply)
+{
+    enum status status = store->asking ? resp_read_reply(&store->connection.resp, reply) : STATUS_OK;
+    if (status == STATUS_OK && store->asking && reply->type != RESP_SIMPLE)
+        return STATUS_CORRUPT;
+    return status == STATUS_OK ? resp_read_reply(&store->connection.resp, reply) : status;
+}
+
 static enum status send_key_command(struct redis_store *store, const char *verb,
                                     const struct block_identity *block)
 {
@@ -50,7 +90,7 @@ static enum status send_key_command(struct redis_store *store, const char *verb,
     int bytes = snprintf(command, sizeof command, "*2\r\n$%zu\r\n%s\r\n$%zu\r\n%s\r\n", strlen(verb), verb,
                          key_bytes, key);
     struct iovec part = {.iov_base = command, .iov_len = (size_t)bytes};
-    return resp_send(&store->connection.resp, &part, 1);
+    return send_parts(store, &part, 1);
 }
 
 /* Reads a payload in slices and sums each while it is still in the cache. */
@@ -96,19 +136,31 @@ static enum status read_value(struct redis_store *store, struct tier_get *get, s
     return status;
 }
 
+/* Other replies are owed after an error: they are drained when the block is only elsewhere, else dropped. */
+static enum tier_fault read_get_refusal(struct redis_store *store, struct tier_get *get, const char *reply,
+                                        struct error *err)
+{
+    bool first = get->miss == TIER_MISS_none;
+    enum tier_fault fault = first ? refused(store, reply, err) : redis_connection_classify(reply, err);
+    if (fault == TIER_FAULT_ELSEWHERE) {
+        if (first)
+            get->miss = TIER_MISS_unavailable;
+        return first ? TIER_FAULT_ELSEWHERE : TIER_FAULT_NONE;
+    }
+    redis_connection_drop(&store->connection);
+    return fault == TIER_FAULT_NO_ROOM ? TIER_FAULT_CONNECTION : fault;
+}
+
 /* One reply of the window. After the first miss the rest is only drained. */
 static enum tier_fault read_get_reply(struct redis_store *store, struct tier_get *get, size_t index,
                                       struct error *err)
 {
     struct resp_reply reply;
-    enum status status = resp_read_reply(&store->connection.resp, &reply);
+    enum status status = read_reply(store, &reply);
     if (status != STATUS_OK)
         return broken(store, status, err);
-    if (reply.type == RESP_ERROR) {
-        enum tier_fault fault = redis_connection_classify(reply.line, err);
-        redis_connection_drop(&store->connection);
-        return fault == TIER_FAULT_NO_ROOM ? TIER_FAULT_CONNECTION : fault;
-    }
+    if (reply.type == RESP_ERROR)
+        return read_get_refusal(store, get, reply.line, err);
     if (reply.type == RESP_NIL) {
         if (get->miss == TIER_MISS_none)
             get->miss = TIER_MISS_absent;
@@ -133,7 +185,7 @@ static enum tier_fault unlink_corrupt(struct redis_store *store, const struct bl
     struct resp_reply reply;
     enum status status = send_key_command(store, "UNLINK", block);
     if (status == STATUS_OK)
-        status = resp_read_reply(&store->connection.resp, &reply);
+        status = read_reply(store, &reply);
     return status == STATUS_OK ? TIER_FAULT_NONE : broken(store, status, err);
 }
 
@@ -154,6 +206,7 @@ static enum tier_fault redis_get(struct tier_store *base, struct tier_get *get, 
     if (fault != TIER_FAULT_NONE || get->count == 0)
         return fault;
     store->connection.resp.deadline_ns = get->deadline_ns;
+    enum tier_fault redirected = TIER_FAULT_NONE;
     size_t window = window_of(get);
     size_t asked = 0, answered = 0;
     while (answered < asked || (asked < get->count && get->miss == TIER_MISS_none)) {
@@ -164,13 +217,15 @@ static enum tier_fault redis_get(struct tier_store *base, struct tier_get *get, 
             asked++;
         }
         fault = read_get_reply(store, get, answered, err);
-        if (fault != TIER_FAULT_NONE)
+        if (fault == TIER_FAULT_ELSEWHERE)
+            redirected = fault;
+        else if (fault != TIER_FAULT_NONE)
             return fault;
         answered++;
     }
     if (get->miss == TIER_MISS_corrupt)
         return unlink_corrupt(store, &get->blocks[get->loaded], err);
-    return TIER_FAULT_NONE;
+    return redirected;
 }
 
 /* Large values are offered only after EXISTS: NX would still ship the bytes. */
@@ -181,11 +236,11 @@ static enum tier_fault exists(struct redis_store *store, const struct block_iden
     *out = false;
     enum status status = send_key_command(store, "EXISTS", block);
     if (status == STATUS_OK)
-        status = resp_read_reply(&store->connection.resp, &reply);
+        status = read_reply(store, &reply);
     if (status != STATUS_OK)
         return broken(store, status, err);
     if (reply.type == RESP_ERROR)
-        return redis_connection_classify(reply.line, err);
+        return refused(store, reply.line, err);
     *out = reply.type == RESP_INTEGER && reply.number == 1;
     return TIER_FAULT_NONE;
 }
@@ -211,7 +266,7 @@ static enum status send_set(struct redis_store *store, const struct block_identi
                              {head, head_bytes},
                              {source.out, (size_t)block->payload_bytes},
                              {after, (size_t)after_bytes}};
-    return resp_send(&store->connection.resp, parts, 4);
+    return send_parts(store, parts, 4);
 }
 
 static enum tier_fault redis_put(struct tier_store *base, const struct block_identity *block,
@@ -230,11 +285,11 @@ static enum tier_fault redis_put(struct tier_store *base, const struct block_ide
         return fault;
     enum status status = send_set(store, block, payload);
     if (status == STATUS_OK)
-        status = resp_read_reply(&store->connection.resp, &reply);
+        status = read_reply(store, &reply);
     if (status != STATUS_OK)
         return broken(store, status, err);
     if (reply.type == RESP_ERROR)
-        return redis_connection_classify(reply.line, err);
+        return refused(store, reply.line, err);
     if (reply.type != RESP_SIMPLE && reply.type != RESP_NIL) /* nil: the key was there */
         return broken(store, STATUS_CORRUPT, err);
     return TIER_FAULT_NONE;
@@ -255,7 +310,7 @@ static enum tier_fault redis_touch(struct tier_store *base, const struct block_i
     }
     for (size_t i = 0; i < count; i++) {
         struct resp_reply reply;
-        enum status status = resp_read_reply(&store->connection.resp, &reply);
+        enum status status = read_reply(store, &reply);
         if (status != STATUS_OK)
             return broken(store, status, err);
     }
@@ -333,14 +388,19 @@ enum status redis_store_open(struct tier_store **out, const struct redis_store_o
                              struct error *err)
 {
     *out = NULL;
+    struct redis_address address;
+    if (options->cluster || strchr(options->address, ','))
+        return redis_nodes_open(out, options, err);
+    enum status status = redis_address_parse(&address, options->address, err);
+    if (status != STATUS_OK)
+        return status;
     struct redis_store *store = calloc(1, sizeof *store);
     if (!store)
         return error_set(err, STATUS_NO_MEMORY, "no memory for a Redis connection");
     store->base = (struct tier_store){
         .get = redis_get, .put = redis_put, .touch = redis_touch, .lease = redis_lease, .close = redis_close};
     store->ttl_s = options->ttl_s;
-    enum status status =
-        redis_connection_init(&store->connection, options->address, options->user, options->password, err);
+    status = redis_connection_init(&store->connection, &address, options->user, options->password, err);
     if (status != STATUS_OK) {
         free(store);
         return status;

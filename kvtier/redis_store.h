@@ -12,7 +12,8 @@ enum { REDIS_STORE_WINDOW = 8, REDIS_STORE_KEY_BYTES = 96 };
 #define REDIS_STORE_WINDOW_BYTES ((size_t)16 << 20)
 
 struct redis_store_options {
-    const char *address;         /* redis://host[:port][/db] or unix:///path[?db=N] */
+    const char *address; /* one or several (redis_address.h): kvtier/redis_nodes then spreads blocks */
+    bool cluster;        /* the addresses are entries of one Redis Cluster */
     const char *user, *password; /* "" for none */
     int64_t ttl_s;
     bool writer; /* checks that the server may evict before it writes (maxmemory and policy) */
@@ -23,5 +24,10 @@ MUST_CHECK enum status redis_store_open(struct tier_store **out, const struct re
                                         struct error *err);
 /* kvt1:… key of a block; returns its length. Its lease is kvt1:lease:… with the same ending. */
 size_t redis_store_key(const struct block_identity *block, char key[REDIS_STORE_KEY_BYTES]);
+
+/* For redis_nodes, of a store of one server: commands of a key that is being moved here are preceded by
+ * ASKING; the reply ("MOVED 3999 host:port") behind the last TIER_FAULT_ELSEWHERE. */
+void redis_store_ask(struct tier_store *store, bool asking);
+const char *redis_store_redirect(const struct tier_store *store);
 
 #endif

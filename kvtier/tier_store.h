@@ -34,7 +34,9 @@ enum tier_fault {
     TIER_FAULT_CONNECTION, /* closed; counts for the breaker */
     TIER_FAULT_LOADING,    /* the server starts; counts for the breaker */
     TIER_FAULT_DENIED,     /* wrong password, no permission, wrong server: a person must act */
-    TIER_FAULT_NO_ROOM     /* full or read-only: pause writing */
+    TIER_FAULT_NO_ROOM,    /* full or read-only: pause writing */
+    TIER_FAULT_ELSEWHERE,  /* a cluster's other node has this key; the connection is fine */
+    TIER_FAULT_NODE        /* one server of several failed: misses, and the others go on */
 };
 
 struct tier_store {

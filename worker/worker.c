@@ -140,7 +140,8 @@ static enum status open_stores(const struct config *config, struct kvtier_option
     struct redis_store_options redis = {.address = config->kvtier.address,
                                         .user = config->kvtier.user,
                                         .password = config->kvtier.password,
-                                        .ttl_s = config->kvtier.ttl_s};
+                                        .ttl_s = config->kvtier.ttl_s,
+                                        .cluster = config->kvtier.cluster};
     enum status status = redis_store_open(&options->reader, &redis, err);
     redis.writer = true;
     if (status == STATUS_OK && (status = redis_store_open(&options->writer, &redis, err)) != STATUS_OK)

@@ -80,6 +80,9 @@ void redis_server_stop(struct redis_server *server)
 
 void redis_server_remove(struct redis_server *server)
 {
+    char nodes[112];
+    snprintf(nodes, sizeof nodes, "%s/nodes.conf", server->dir); /* a cluster's node writes one */
+    unlink(nodes);
     unlink(server->socket);
     rmdir(server->dir);
 }

@@ -186,6 +186,7 @@ int bench_tier(int argc, char **argv)
     struct error err = {0};
     enum status status = STATUS_OK;
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0] && status == STATUS_OK; i++) {
+        struct redis_address place;
         struct bench bench = {.fingerprint = "bench"};
         struct redis_store_options options = {.address = address, .ttl_s = 60, .writer = true};
         /* 64 bytes under a power of two with its header, so that the allocator's class is not overshot */
@@ -193,7 +194,9 @@ int bench_tier(int argc, char **argv)
         status = redis_store_open(&bench.store, &options, &err);
         if (status != STATUS_OK)
             break;
-        status = redis_connection_init(&bench.raw, address, "", "", &err);
+        status = redis_address_parse(&place, address, &err);
+        if (status == STATUS_OK)
+            status = redis_connection_init(&bench.raw, &place, "", "", &err);
         if (status == STATUS_OK)
             status = prepare(&bench, payload, &err);
         if (status == STATUS_OK)

@@ -38,7 +38,7 @@ struct cli_verb {
     X(broker, "development broker inside the binary; keeps nothing")                                           \
     X(bench, "measure engine, tier and text stages against this machine's limits")                             \
     X(inspect, "look at a model directory: sizes, memory plan, defaults, tokens, messages")                    \
-    X(kv, "look into the KV tier: stats, verify, clear")
+    X(kv, "look into the KV tier: stats, lookup, verify, clear")
 
 // clang-format on
 #define CLI_DECLARE(name, summary) int cli_##name(int argc, char **argv);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `millrace kv stats|verify|clear`: look into the KV tier. Reads the address from the configuration or a
-// flag.
+// `millrace kv stats|lookup|verify|clear`: look into the KV tier, whose address is the configuration's or a
+// flag's.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,20 +8,26 @@
 #include "config/config.h"
 #include "kvtier/redis_admin.h"
 #include "worker/cli/cli.h"
+#include "worker/cli/kv_lookup.h"
+#include "worker/cli/options.h"
 
 enum { MAX_MODELS = 64 };
 
-static const char help[] = "millrace kv - look into the KV tier\n\n"
-                           "  millrace kv stats  [-c FILE] [--address redis://HOST:PORT]   memory, and "
-                           "blocks per model fingerprint\n"
-                           "  millrace kv verify [--sample N]                              read N blocks "
-                           "(1000) and check every byte\n"
-                           "  millrace kv clear  --fingerprint HEX16 | --all   --yes       remove blocks\n";
+static const char help[] =
+    "millrace kv - look into the KV tier\n\n"
+    "  millrace kv stats                                memory of each server, blocks of each model\n"
+    "  millrace kv lookup -m MODEL_DIR -i JOBS.jsonl    how much of each prompt is stored\n"
+    "  millrace kv verify [--sample N]                  read N blocks (1000) and check every byte\n"
+    "  millrace kv clear  --fingerprint HEX16 | --all   remove blocks; wants --yes\n\n"
+    "  --address LIST   redis://HOST:PORT or unix:///PATH, several with commas (kvtier.address)\n"
+    "  --cluster        they are entries of a Redis Cluster (kvtier.cluster)\n"
+    "  -c FILE, --SECTION.KEY=VALUE   configuration, as for the worker\n";
 
 struct kv_options {
-    const char *config_path, *address, *fingerprint;
+    struct options config;
+    const char *address, *fingerprint, *input;
     long sample;
-    bool all, yes;
+    bool all, yes, cluster;
 };
 
 struct walk { /* what the visitors of one walk share */
@@ -67,19 +73,23 @@ static enum status verify_key(void *context, const char *key)
 
 static enum status run_stats(struct walk *walk)
 {
-    struct redis_admin_memory memory = {0};
-    enum status status = redis_admin_memory_read(walk->admin, &memory, walk->err);
-    if (status == STATUS_OK)
-        status = redis_admin_walk(walk->admin, NULL, count_key, walk, walk->err);
-    if (status != STATUS_OK)
-        return status;
-    printf("memory   %s of %s bytes, policy %s, evicted keys %s\n", memory.used_bytes, memory.max_bytes,
-           memory.policy, memory.evicted_keys);
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < redis_admin_count(walk->admin); i++) {
+        struct redis_admin_memory memory = {0};
+        if (redis_admin_memory_read(walk->admin, i, &memory, walk->err) != STATUS_OK) {
+            printf("memory   away            %s\n", redis_admin_name(walk->admin, i));
+            status = STATUS_UNAVAILABLE;
+            continue;
+        }
+        printf("memory   %s of %s bytes, policy %s, evicted keys %s   %s\n", memory.used_bytes,
+               memory.max_bytes, memory.policy, memory.evicted_keys, redis_admin_name(walk->admin, i));
+    }
+    enum status walked = redis_admin_walk(walk->admin, NULL, count_key, walk, walk->err);
     for (size_t i = 0; i < walk->model_count; i++)
         printf("model    %s   %llu blocks\n", walk->models[i], (unsigned long long)walk->blocks[i]);
-    if (walk->model_count == 0)
+    if (walk->model_count == 0 && walked == STATUS_OK)
         printf("model    none: no block is stored\n");
-    return STATUS_OK;
+    return status == STATUS_OK ? walked : status;
 }
 
 static enum status run_verify(struct walk *walk, const struct kv_options *options, int *exit_code)
@@ -110,66 +120,103 @@ static enum status run_clear(struct walk *walk, const struct kv_options *options
     return status;
 }
 
-static bool parse_options(int argc, char **argv, struct kv_options *options)
+/* What is this verb's own. True: taken. */
+static bool take_option(struct kv_options *options, int argc, char **argv, int *at)
+{
+    const char *name = argv[*at], *value = *at + 1 < argc ? argv[*at + 1] : NULL;
+    if (strcmp(name, "--all") == 0)
+        return options->all = true;
+    if (strcmp(name, "--yes") == 0)
+        return options->yes = true;
+    if (strcmp(name, "--cluster") == 0)
+        return options->cluster = true;
+    if (!value)
+        return false;
+    if (strcmp(name, "--address") == 0)
+        options->address = value;
+    else if (strcmp(name, "-i") == 0)
+        options->input = value;
+    else if (strcmp(name, "--fingerprint") == 0 && strlen(value) >= 16)
+        options->fingerprint = value;
+    else if (strcmp(name, "--sample") != 0 || (options->sample = strtol(value, NULL, 10)) <= 0)
+        return false;
+    ++*at;
+    return true;
+}
+
+static enum status parse_options(int argc, char **argv, struct kv_options *options, struct error *err)
 {
     for (int i = 2; i < argc; i++) {
-        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-        if (strcmp(argv[i], "--all") == 0)
-            options->all = true;
-        else if (strcmp(argv[i], "--yes") == 0)
-            options->yes = true;
-        else if (!value)
-            return false;
-        else if (strcmp(argv[i], "-c") == 0 && ++i)
-            options->config_path = value;
-        else if (strcmp(argv[i], "--address") == 0 && ++i)
-            options->address = value;
-        else if (strcmp(argv[i], "--fingerprint") == 0 && strlen(value) >= 16 && ++i)
-            options->fingerprint = value;
-        else if (strcmp(argv[i], "--sample") == 0 && (options->sample = strtol(value, NULL, 10)) > 0 && ++i)
+        if (take_option(options, argc, argv, &i))
             continue;
-        else
-            return false;
+        enum status status = options_take(&options->config, argc, argv, &i, err);
+        if (status == STATUS_NOT_FOUND)
+            return error_set(err, STATUS_USAGE, "kv: %s is unknown or lacks its value; `millrace kv --help`",
+                             argv[i]);
+        if (status != STATUS_OK)
+            return status;
     }
-    return true;
+    return STATUS_OK;
+}
+
+static enum status run_walk(const char *what, const struct kv_options *options,
+                            const struct redis_store_options *redis, int *exit_code, struct error *err)
+{
+    struct walk walk = {.err = err};
+    enum status status = redis_admin_open(&walk.admin, redis, err);
+    if (status != STATUS_OK)
+        return status;
+    if (strcmp(what, "stats") == 0)
+        status = run_stats(&walk);
+    else if (strcmp(what, "verify") == 0)
+        status = run_verify(&walk, options, exit_code);
+    else
+        status = run_clear(&walk, options);
+    redis_admin_close(walk.admin);
+    return status;
 }
 
 static enum status run_verb(const char *what, const struct kv_options *options, int *exit_code,
                             struct error *err)
 {
     const struct config *config = NULL;
-    struct walk walk = {.err = err};
-    struct config_source source = {.path = options->config_path};
-    enum status status = config_open(&config, &source, err);
-    if (status == STATUS_OK)
-        status = redis_admin_open(&walk.admin, options->address ? options->address : config->kvtier.address,
-                                  config->kvtier.user, config->kvtier.password, err);
-    if (status == STATUS_OK) {
-        if (strcmp(what, "stats") == 0)
-            status = run_stats(&walk);
-        else if (strcmp(what, "verify") == 0)
-            status = run_verify(&walk, options, exit_code);
-        else
-            status = run_clear(&walk, options);
-    }
-    redis_admin_close(walk.admin);
+    enum status status = options_config(&options->config, &config, err);
+    if (status != STATUS_OK)
+        return status;
+    struct redis_store_options redis = {.address =
+                                            options->address ? options->address : config->kvtier.address,
+                                        .user = config->kvtier.user,
+                                        .password = config->kvtier.password,
+                                        .ttl_s = config->kvtier.ttl_s,
+                                        .cluster = options->cluster || config->kvtier.cluster};
+    if (strcmp(what, "lookup") != 0)
+        status = run_walk(what, options, &redis, exit_code, err);
+    else if (options->input)
+        status = kv_lookup(config, &redis, options->input, err);
+    else
+        status = error_set(err, STATUS_USAGE, "kv lookup needs jobs: -i JOBS.jsonl, or - for stdin");
     config_close(config);
     return status;
 }
 
 int cli_kv(int argc, char **argv)
 {
-    struct kv_options options = {.sample = 1000};
+    static const char *const verbs[] = {"stats", "lookup", "verify", "clear"};
+    static struct kv_options options = {.sample = 1000}; /* holds every flag's text */
     struct error err = {0};
     int exit_code = EXIT_DONE;
     const char *what = argc > 1 ? argv[1] : "";
+    bool known = false;
     if (strcmp(what, "--help") == 0) {
         fputs(help, stdout);
         return EXIT_DONE;
     }
-    if (strcmp(what, "stats") != 0 && strcmp(what, "verify") != 0 && strcmp(what, "clear") != 0)
-        return cli_usage("kv", "say what: stats, verify or clear; `millrace kv --help`");
-    if (!parse_options(argc, argv, &options))
-        return cli_usage("kv", "an option is unknown or lacks its value; `millrace kv --help`");
-    return run_verb(what, &options, &exit_code, &err) == STATUS_OK ? exit_code : cli_fail(&err);
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
+        known = known || strcmp(what, verbs[i]) == 0;
+    if (!known)
+        return cli_usage("kv", "say what: stats, lookup, verify or clear; `millrace kv --help`");
+    if (parse_options(argc, argv, &options, &err) != STATUS_OK ||
+        run_verb(what, &options, &exit_code, &err) != STATUS_OK)
+        return cli_fail(&err);
+    return exit_code;
 }
