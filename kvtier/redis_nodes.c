@@ -439,6 +439,46 @@ static enum tier_fault nodes_touch(struct tier_store *base, const struct block_i
     return worst;
 }
 
+/* A node that has other slots by now grants, so that nobody waits for a claim that was never made. */
+static enum tier_fault lease_from(struct redis_nodes *nodes, size_t at, const struct block_identity *blocks,
+                                  size_t count, int64_t lease_ms, int64_t deadline_ns, bool *granted,
+                                  struct error *err)
+{
+    struct redis_node *node = &nodes->nodes[at];
+    enum tier_fault fault = settle(
+        nodes, node, node->store->lease(node->store, blocks, count, lease_ms, deadline_ns, granted, err));
+    if (fault != TIER_FAULT_ELSEWHERE)
+        return fault;
+    follow(nodes, at);
+    *granted = true;
+    return TIER_FAULT_NONE;
+}
+
+/* The first block's server decides; the others are claimed, server by server, for those who share less of the
+ * chain. */
+static enum tier_fault nodes_lease(struct tier_store *base, const struct block_identity *blocks, size_t count,
+                                   int64_t lease_ms, int64_t deadline_ns, bool *granted, struct error *err)
+{
+    struct redis_nodes *nodes = (struct redis_nodes *)base;
+    struct block_identity mine[SEGMENT_BLOCKS];
+    enum tier_miss why;
+    *granted = true;
+    enum tier_fault fault = refresh_map(nodes, deadline_ns, err);
+    size_t first = fault == TIER_FAULT_NONE ? route(nodes, &blocks[0], &why) : NO_NODE;
+    if (first != NO_NODE)
+        fault = lease_from(nodes, first, blocks, 1, lease_ms, deadline_ns, granted, err);
+    for (size_t at = 0; at < nodes->count && *granted && fault == TIER_FAULT_NONE; at++) {
+        size_t taken = 0;
+        bool unused;
+        for (size_t i = 1; i < count && taken < SEGMENT_BLOCKS; i++)
+            if (route(nodes, &blocks[i], &why) == at)
+                mine[taken++] = blocks[i];
+        if (taken > 0)
+            fault = lease_from(nodes, at, mine, taken, lease_ms, deadline_ns, &unused, err);
+    }
+    return fault;
+}
+
 /* ---- life ---- */
 
 static void nodes_close(struct tier_store *base)
@@ -481,8 +521,8 @@ enum status redis_nodes_open(struct tier_store **out, const struct redis_store_o
     struct redis_nodes *nodes = calloc(1, sizeof *nodes);
     if (!nodes)
         return error_set(err, STATUS_NO_MEMORY, "no memory for the Redis servers");
-    nodes->base =
-        (struct tier_store){.get = nodes_get, .put = nodes_put, .touch = nodes_touch, .close = nodes_close};
+    nodes->base = (struct tier_store){
+        .get = nodes_get, .put = nodes_put, .touch = nodes_touch, .lease = nodes_lease, .close = nodes_close};
     enum status status = open_parts(nodes, options, err);
     if (status != STATUS_OK) {
         nodes_close(&nodes->base);

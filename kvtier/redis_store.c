@@ -10,7 +10,8 @@
 #include "kvtier/redis_connection.h"
 #include "kvtier/redis_nodes.h"
 
-#define LEASE_PREFIX "kvt1:lease:"
+#define LEASE_PREFIX \
+    "kvt1:lease:{" /* a cluster hashes what is in the braces: a lease lives beside its block */
 enum { COMMAND_BYTES = 256, EXISTS_FROM_BYTES = 262144, SLICE_BYTES = 65536 };
 
 struct redis_store {
@@ -320,14 +321,12 @@ static enum tier_fault redis_touch(struct tier_store *base, const struct block_i
 static enum status send_claim(struct redis_store *store, const struct block_identity *block, int64_t lease_ms)
 {
     char key[REDIS_STORE_KEY_BYTES], command[COMMAND_BYTES], ms[24];
-    size_t key_bytes = redis_store_key(block, key);
-    const char *ending = strchr(key, ':') + 1;
-    size_t lease_bytes = key_bytes + sizeof LEASE_PREFIX - sizeof "kvt1:";
+    size_t lease_bytes = sizeof LEASE_PREFIX - 1 + redis_store_key(block, key) + 1;
     int ms_bytes = snprintf(ms, sizeof ms, "%lld", (long long)lease_ms);
     int bytes = snprintf(command, sizeof command,
                          "*6\r\n$3\r\nSET\r\n$%zu\r\n" LEASE_PREFIX
-                         "%s\r\n$1\r\n1\r\n$2\r\nNX\r\n$2\r\nPX\r\n$%d\r\n%s\r\n",
-                         lease_bytes, ending, ms_bytes, ms);
+                         "%s}\r\n$1\r\n1\r\n$2\r\nNX\r\n$2\r\nPX\r\n$%d\r\n%s\r\n",
+                         lease_bytes, key, ms_bytes, ms);
     struct iovec part = {.iov_base = command, .iov_len = (size_t)bytes};
     return resp_send(&store->connection.resp, &part, 1);
 }
@@ -339,18 +338,15 @@ static enum tier_fault read_claim(struct redis_store *store, bool *granted, stru
     enum status status = resp_read_reply(&store->connection.resp, &reply);
     if (status != STATUS_OK)
         return broken(store, status, err);
-    enum tier_fault fault =
-        reply.type == RESP_ERROR ? redis_connection_classify(reply.line, err) : TIER_FAULT_NONE;
+    enum tier_fault fault = reply.type == RESP_ERROR ? refused(store, reply.line, err) : TIER_FAULT_NONE;
     *granted = reply.type == RESP_SIMPLE || fault == TIER_FAULT_NO_ROOM;
     if (*granted || reply.type == RESP_NIL)
         return TIER_FAULT_NONE;
-    if (fault == TIER_FAULT_NONE)
-        return broken(store, STATUS_CORRUPT, err);
-    redis_connection_drop(&store->connection);
-    return fault;
+    return fault == TIER_FAULT_NONE ? broken(store, STATUS_CORRUPT, err) : fault;
 }
 
-/* Whoever has the first absent block of a chain computes all of it, so only that one decides; the others are
+/* Replies are read to the last one, whatever they say: none is owed when the connection is used again.
+ * Whoever has the first absent block of a chain computes all of it, so only that one decides; the others are
  * claimed for those whose chain shares them and who have the first already. */
 static enum tier_fault redis_lease(struct tier_store *base, const struct block_identity *blocks, size_t count,
                                    int64_t lease_ms, int64_t deadline_ns, bool *granted, struct error *err)
@@ -370,9 +366,10 @@ static enum tier_fault redis_lease(struct tier_store *base, const struct block_i
     for (size_t i = 1; i < count; i++)
         if ((status = send_claim(store, &blocks[i], lease_ms)) != STATUS_OK)
             return broken(store, status, err);
-    for (size_t i = 1; i < count && fault == TIER_FAULT_NONE; i++) {
+    for (size_t i = 1; i < count && fault != TIER_FAULT_CONNECTION; i++) {
         bool unused;
-        fault = read_claim(store, &unused, err);
+        enum tier_fault one = read_claim(store, &unused, err);
+        fault = one == TIER_FAULT_NONE ? fault : one;
     }
     return fault;
 }

@@ -22,7 +22,7 @@ struct redis_store_options {
 /* Statuses: CONFIG (address; rediss:// names the stunnel recipe), NO_MEMORY. Does not connect yet. */
 MUST_CHECK enum status redis_store_open(struct tier_store **out, const struct redis_store_options *options,
                                         struct error *err);
-/* kvt1:… key of a block; returns its length. Its lease is kvt1:lease:… with the same ending. */
+/* kvt1:… key of a block; returns its length. Its lease is kvt1:lease:{…}. */
 size_t redis_store_key(const struct block_identity *block, char key[REDIS_STORE_KEY_BYTES]);
 
 /* For redis_nodes, of a store of one server: commands of a key that is being moved here are preceded by
