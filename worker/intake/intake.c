@@ -23,6 +23,8 @@
 
 enum {
     POLL_MS = 20,
+    BUSY_POLL_MS = 5, /* while an answer may come, which does not end a poll */
+    MOST_PER_TURN = 256,
     TICK_MS = 100,
     LOG_EVERY_MS = 10000,
     LAST_COMMITS = 10,
@@ -496,11 +498,22 @@ static void measure(struct intake *intake)
     }
 }
 
+static bool has_answers(const struct intake *intake)
+{
+    if (intake->ready_count > 0 || (intake->txn && channel_count(intake->shared->finished) > 0))
+        return true;
+    for (int i = 0; i < MAX_PARTITIONS; i++)
+        if (intake->partitions[i].used && intake->partitions[i].dirty)
+            return true;
+    return false;
+}
+
+/* The first answer after a pause is committed at once; under load many go together. */
 static void tick(struct intake *intake)
 {
     int64_t now_ms = monotime_ms();
     intake->shared->intake_ms = now_ms;
-    if (now_ms >= intake->next_commit_ms) {
+    if (now_ms >= intake->next_commit_ms && has_answers(intake)) {
         intake->next_commit_ms = now_ms + intake->shared->config->results.flush_ms;
         intake_commit(intake, NULL, false);
     }
@@ -553,21 +566,33 @@ static void say_farewell(struct intake *intake)
     intake->closing = true;
 }
 
-bool intake_turn(struct intake *intake)
+/* What has been fetched, as far as there is room: a commit may take longer than it lasts until the next one
+ * is due, and intake must not fall to one record per commit. Waits for the first. */
+static void take_records(struct intake *intake)
 {
     struct pipeline_shared *shared = intake->shared;
     struct job_record record;
     struct error err;
-    if (shared->draining && flights_count(intake->flights) == 0)
-        return false;
-    balance(intake);
-    if (job_source_poll(intake->source, channel_count(shared->acks) ? 0 : POLL_MS, &record, &err)) {
+    int wait_ms = channel_count(shared->acks) ? 0 : flights_count(intake->flights) ? BUSY_POLL_MS : POLL_MS;
+    for (int i = 0; i < MOST_PER_TURN; i++, wait_ms = 0) {
+        balance(intake);
+        if (!job_source_poll(intake->source, wait_ms, &record, &err)) {
+            if (err.status != STATUS_OK)
+                intake_take_fault(intake, &err);
+            return;
+        }
         shared->connected = true;
         if (!shared->draining) /* else it is not committed and comes to another worker */
             take_record(intake, &record);
-    } else if (err.status != STATUS_OK) {
-        intake_take_fault(intake, &err);
     }
+}
+
+bool intake_turn(struct intake *intake)
+{
+    struct pipeline_shared *shared = intake->shared;
+    if (shared->draining && flights_count(intake->flights) == 0)
+        return false;
+    take_records(intake);
     take_acks(intake);
     tick(intake);
     if (shared->draining)
