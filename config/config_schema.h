@@ -136,10 +136,10 @@
 #define CONFIG_WORKER(X)                                                                      \
     X(worker, id, STRING, "", 0, 0, "name of this worker; empty: host and process id")        \
     X(worker, drain_grace_ms, INT, 60000, 0, 86400000, "time for running jobs after SIGTERM") \
+    X(worker, stuck_ms, INT, 120000, 1000, 86400000,                                          \
+      "a step of the engine that takes longer ends the worker with exit code 75")             \
     X(worker, trust_headers, BOOL, false, 0, 0, "believe millrace-tenant headers")            \
     X(worker, log_level, ENUM, "info", "error|warn|info|debug", 0, "least severe lines to log")
-
-<<<<<<< HEAD
 
 /* clang-format off: one section a line */
 #define CONFIG_SECTIONS(S)             \

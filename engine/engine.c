@@ -250,6 +250,21 @@ static enum status check_request(const struct engine *engine, const struct engin
     return STATUS_OK;
 }
 
+static enum status check_resumed(const struct engine *engine, const struct engine_request *request,
+                                 uint32_t tokens, struct error *err)
+{
+    const struct sampling_params *s = request->sampling;
+    if (request->resumed_tokens == 0)
+        return STATUS_OK;
+    bool plain = s->n == 1 && !s->use_beam_search && s->logprobs == SAMPLING_NO_LOGPROBS &&
+                 s->prompt_logprobs == SAMPLING_NO_LOGPROBS;
+    if (!plain || request->prompt_tokens + request->resumed_tokens >= tokens ||
+        !are_tokens(engine, request->prompt + request->prompt_tokens, request->resumed_tokens))
+        return error_set(err, STATUS_INVALID, "this request cannot be resumed with %zu tokens",
+                         request->resumed_tokens);
+    return STATUS_OK;
+}
+
 static uint32_t final_tokens(const struct engine *engine, const struct engine_request *request)
 {
     uint64_t tokens = (uint64_t)request->prompt_tokens + request->sampling->max_tokens;
@@ -358,6 +373,9 @@ enum status engine_submit(struct engine *engine, const struct engine_request *re
         return error_set(err, STATUS_INVALID,
                          "prompt and max_tokens need %u KV blocks of %d tokens, but the pool has %d", blocks,
                          o->block_tokens, o->kv_blocks);
+    status = check_resumed(engine, request, tokens, err);
+    if (status != STATUS_OK)
+        return status;
     return request->sampling->use_beam_search ? submit_search(engine, request, tokens, err)
                                               : submit_choices(engine, request, tokens, err);
 }
@@ -387,6 +405,7 @@ static void finish(struct engine *engine, struct sequence *sequence, enum engine
     event->generated = sequence_generated(sequence);
     event->prompt_tokens = sequence->prompt_tokens;
     event->cached_tokens = sequence->cached_tokens;
+    event->tokens = sequence->tokens;
     scheduler_remove(engine->scheduler, sequence);
     sequence->next_ended = engine->ended;
     engine->ended = sequence;

@@ -11,8 +11,8 @@ size_t engine_block_keys(const struct engine *engine, const struct engine_reques
 {
     size_t block_tokens = (size_t)engine->options.block_tokens;
     size_t count = 0;
-    size_t most =
-        request->prompt_tokens > 0 ? request->prompt_tokens - 1 : 0; /* tokens that need not be computed */
+    size_t all = request->prompt_tokens + request->resumed_tokens;
+    size_t most = all > 0 ? all - 1 : 0; /* tokens that need not be computed */
     if (request->sampling->prompt_logprobs != SAMPLING_NO_LOGPROBS) {
         size_t from = request->sampling->prompt_logprobs_from;
         most = from > 1 && from - 1 < most ? from - 1 : 0;

@@ -4,6 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/constrain/constraint.h"
+
+enum { MOST_TOKEN_TEXT = 65536 };
+
 static enum status open_detokenizer(struct sequence *sequence, const struct sequence_options *options,
                                     struct error *err)
 {
@@ -29,6 +33,31 @@ static bool allocate(struct sequence *sequence, bool keyed)
         sequence->logprobs = malloc((sequence->max_tokens - sequence->prompt_tokens) * sizeof(float));
     return sequence->tokens && sequence->table && (sequence->keys || !keyed) &&
            (sequence->logprobs || !sequence->group);
+}
+
+/* What was said before, as if it had been sampled here; what would have ended it cannot have been. */
+static enum status resume(struct sequence *sequence, const struct engine_request *request, struct error *err)
+{
+    struct constraint *constraint = sequence->sampling->constraint;
+    struct bytes text;
+    int stop_string = -1;
+    bytes_init(&text, MOST_TOKEN_TEXT); /* not used */
+    for (size_t i = 0; i < request->resumed_tokens && stop_string < 0; i++) {
+        int32_t token = request->prompt[request->prompt_tokens + i];
+        sequence->tokens[sequence->token_count++] = token;
+        bytes_reset(&text);
+        enum status status = sequence->detokenizer
+                                 ? detokenizer_push(sequence->detokenizer, token, &text, &stop_string)
+                                 : STATUS_OK;
+        CHECK(status == STATUS_OK || status == STATUS_TOO_LARGE);
+        if (constraint && sequence->constraint_state != CONSTRAINT_DEAD)
+            sequence->constraint_state = constraint->ops->next(constraint, sequence->constraint_state, token);
+    }
+    bytes_release(&text);
+    if (stop_string >= 0 || (constraint && sequence->constraint_state == CONSTRAINT_DEAD))
+        return error_set(err, STATUS_INVALID,
+                         "the tokens that this request is resumed with would have ended it");
+    return STATUS_OK;
 }
 
 enum status sequence_open(struct sequence **out, const struct sequence_options *options, struct error *err)
@@ -63,8 +92,13 @@ enum status sequence_open(struct sequence **out, const struct sequence_options *
     }
     memcpy(sequence->tokens, request->prompt, request->prompt_tokens * sizeof(int32_t));
     sequence->token_count = sequence->prompt_tokens;
+    status = resume(sequence, request, err);
+    if (status != STATUS_OK) {
+        sequence_close(sequence);
+        return status;
+    }
     sequence->root = block_key_root(options->fingerprint, request->salt, request->salt_bytes);
-    sequence_extend_keys(sequence, sequence->prompt_tokens, options->block_tokens);
+    sequence_extend_keys(sequence, sequence->token_count, options->block_tokens);
     *out = sequence;
     return STATUS_OK;
 }

@@ -47,7 +47,8 @@ struct pipeline_shared { /* read by several stages; atomics where written while 
     const char *worker_id;
     uint64_t epoch;
     _Atomic bool draining;              /* stop taking jobs */
-    _Atomic bool hurry;                 /* the grace is over: give running jobs back */
+    _Atomic bool grace_over;            /* give running jobs back, with checkpoints */
+    _Atomic bool hurry;                 /* give them back as they are, at once */
     _Atomic bool connected;             /* a broker has answered */
     _Atomic int64_t intake_ms, emit_ms; /* last turn of each loop */
     _Atomic int failure;                /* enum status of a fatal fault, 0: none */

@@ -72,12 +72,13 @@ static void render_metrics(void *context, struct bytes *out)
     metrics_render(&worker->metrics, &sources, walltime_ms(), out);
 }
 
-/* Alive: both I/O loops turn. A lost Kafka or Redis stops neither. */
+/* Alive: both I/O loops turn, and the engine's step ends. A lost Kafka or Redis stops none of them. */
 static bool is_live(void *context)
 {
     const struct worker *worker = context;
     int64_t now_ms = monotime_ms();
-    return now_ms - worker->shared.intake_ms < STUCK_MS && now_ms - worker->shared.emit_ms < STUCK_MS;
+    return now_ms - worker->shared.intake_ms < STUCK_MS && now_ms - worker->shared.emit_ms < STUCK_MS &&
+           worker_step_ms(worker) < STUCK_MS;
 }
 
 static bool is_ready(void *context)
@@ -315,6 +316,12 @@ void worker_drain(struct worker *worker)
     worker->shared.draining = true;
 }
 
+void worker_end_grace(struct worker *worker)
+{
+    worker->shared.grace_over = true;
+    worker->shared.draining = true;
+}
+
 void worker_hurry(struct worker *worker)
 {
     worker->shared.hurry = true;
@@ -324,6 +331,12 @@ void worker_hurry(struct worker *worker)
 bool worker_running(const struct worker *worker)
 {
     return !channel_is_shut(worker->shared.reports);
+}
+
+int64_t worker_step_ms(const struct worker *worker)
+{
+    int64_t began_ms = engine_loop_step_began_ms(worker->loop);
+    return began_ms ? monotime_ms() - began_ms : 0;
 }
 
 /* Messages that nobody will read any more. */

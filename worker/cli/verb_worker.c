@@ -13,7 +13,11 @@
 #include "worker/cli/options.h"
 #include "worker/worker.h"
 
-enum { TURN_MS = 50, CLOSE_MS = 30000 };
+enum {
+    TURN_MS = 50,
+    CHECKPOINT_MS = 5000, /* for the checkpoints of what runs when the grace is over */
+    CLOSE_MS = 30000
+};
 
 static const char help[] =
     "millrace worker - take jobs from Kafka, generate, publish results\n\n"
@@ -53,21 +57,46 @@ static void arm_watchdog(void)
     alarm(CLOSE_MS / 1000);
 }
 
-static void wait_for_end(struct worker *worker, const sigset_t *signals, int64_t grace_ms)
+/* A step that does not end: no other thread can help, another process can. */
+static void check_engine(const struct worker *worker, int64_t stuck_ms)
 {
-    int64_t end_ms = 0;
+    int64_t step_ms = worker_step_ms(worker);
+    if (step_ms < stuck_ms)
+        return;
+    log_error(
+        "worker",
+        "the engine thread is stuck: its step has taken %lld ms; the worker ends, its jobs run elsewhere",
+        (long long)step_ms);
+    _exit(EXIT_RESTART);
+}
+
+static void wait_for_end(struct worker *worker, const sigset_t *signals, const struct config *config)
+{
+    enum { RUNNING, DRAINING, GRACE_OVER, IN_A_HURRY } phase = RUNNING;
+    int64_t end_ms = INT64_MAX;
     struct timespec turn = {.tv_nsec = TURN_MS * 1000000L};
     while (worker_running(worker)) {
-        int signal_number = sigtimedwait(signals, NULL, &turn);
-        if (signal_number > 0 && end_ms == 0) {
-            log_info("worker", "draining: no new jobs, %lld ms for the running ones", (long long)grace_ms);
+        bool signalled = sigtimedwait(signals, NULL, &turn) > 0;
+        check_engine(worker, config->worker.stuck_ms);
+        if (!signalled && monotime_ms() < end_ms)
+            continue;
+        if (phase == RUNNING) {
+            log_info("worker", "draining: no new jobs, %lld ms for the running ones",
+                     (long long)config->worker.drain_grace_ms);
             worker_drain(worker);
-            end_ms = monotime_ms() + grace_ms;
-        } else if (signal_number > 0 || (end_ms && monotime_ms() >= end_ms)) {
-            log_info("worker", "giving running jobs back");
+            end_ms = monotime_ms() + config->worker.drain_grace_ms;
+            phase = DRAINING;
+        } else if (phase == DRAINING && !signalled) {
+            log_info("worker", "the grace is over: giving running jobs back");
+            worker_end_grace(worker);
+            end_ms = monotime_ms() + CHECKPOINT_MS;
+            phase = GRACE_OVER;
+        } else {
+            log_info("worker", "giving running jobs back as they are");
             worker_hurry(worker);
             arm_watchdog();
             end_ms = INT64_MAX;
+            phase = IN_A_HURRY;
         }
     }
 }
@@ -85,7 +114,7 @@ static int run(const struct config *config)
     signal(SIGPIPE, SIG_IGN);
     if (worker_open(&worker, config, &err) != STATUS_OK)
         return cli_fail(&err);
-    wait_for_end(worker, &signals, config->worker.drain_grace_ms);
+    wait_for_end(worker, &signals, config);
     arm_watchdog();
     enum status status = worker_close(worker, &err);
     log_info("worker", "%s", status == STATUS_OK ? "drained" : err.text);

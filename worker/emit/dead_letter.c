@@ -55,6 +55,8 @@ struct finished_result *dead_letter_new(const struct dead_letter_source *source,
                                      .headers = letter.headers,
                                      .header_count = letter.count};
     struct finished_result *dead = finished_result_new(0, &sent);
+    if (dead)
+        dead->kind = FINISHED_DEAD_LETTER;
     CHECK(dead != NULL);
     return dead;
 }

@@ -17,6 +17,7 @@
 #include "worker/emit/finished_result.h"
 #include "worker/emit/result_record.h"
 #include "worker/emit/token_stream.h"
+#include "worker/intake/checkpoints.h"
 
 enum {
     TURN_MS = 10,
@@ -322,21 +323,41 @@ static void publish_cancelled(struct emit *emit, struct live *live)
     result_release(&result);
 }
 
-static void finish_cancelled(struct emit *emit, struct live *live)
+/* The job is another worker's now. Intake hears of it, and what it takes to go on. */
+static void give_back(struct emit *emit, const struct live *live, const struct engine_report_item *item)
+{
+    const char *status_topic = emit->shared->config->kafka.status_topic;
+    static const struct sink_record nothing;
+    if (!emit->shared->finished)
+        return;
+    struct finished_result *finished = item->so_far && status_topic[0]
+                                           ? checkpoint_new(live->handle, generation_job(live->generation),
+                                                            emit->shared->generation->system_fingerprint,
+                                                            status_topic, item->so_far, item->so_far_count)
+                                           : NULL;
+    if (!finished && (finished = finished_result_new(live->handle, &nothing)))
+        finished->kind = FINISHED_GIVEN_BACK;
+    if (finished)
+        send_finished(emit, finished);
+}
+
+static void finish_cancelled(struct emit *emit, struct live *live, const struct engine_report_item *item)
 {
     emit->shared->metrics->finished_abort++;
-    if (live->reason != STATUS_CLOSED) /* closed: the job is another worker's now */
+    if (live->reason == STATUS_CLOSED)
+        give_back(emit, live, item);
+    else
         publish_cancelled(emit, live);
     end_stream(emit, live, live->reason == STATUS_CLOSED);
     remove_live(live);
 }
 
-static void finish(struct emit *emit, struct live *live)
+static void finish(struct emit *emit, struct live *live, const struct engine_report_item *item)
 {
     struct result result;
     struct error err;
     if (live->reason != STATUS_OK) {
-        finish_cancelled(emit, live);
+        finish_cancelled(emit, live, item);
         return;
     }
     CHECK(generation_result(live->generation, &result, &err) == STATUS_OK);
@@ -379,8 +400,10 @@ static void apply_item(struct emit *emit, const struct engine_report_item *item,
             metrics_observe(&emit->shared->metrics->inter_token, now_ns - live->last_token_ns);
         live->last_token_ns = now_ns;
     }
+    if (live->reason == STATUS_OK) /* it was cancelled before it was accepted */
+        live->reason = item->error.status;
     if (generation_done(live->generation))
-        finish(emit, live);
+        finish(emit, live, item);
 }
 
 static void take_orders(struct emit *emit)

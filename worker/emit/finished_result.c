@@ -52,6 +52,7 @@ static struct finished_result *replace(struct finished_result *finished, const c
     record.value_bytes = value_bytes;
     struct finished_result *smaller = finished_result_new(finished->job_handle, &record);
     CHECK(smaller != NULL);
+    smaller->kind = finished->kind;
     smaller->status = finished->status;
     smaller->identity = finished->identity;
     smaller->partition = finished->partition;
@@ -65,7 +66,7 @@ struct finished_result *finished_result_shrink(struct finished_result *finished)
 {
     struct result result;
     struct error err;
-    if (finished->job_handle == 0) /* a dead letter: its headers say where the record is */
+    if (finished->kind != FINISHED_RESULT) /* a dead letter's headers say where the record is */
         return replace(finished, "", 0);
     CHECK(result_not_executed(&result, &finished->identity, "result_too_large",
                               "the broker does not take a record of this size", &err) == STATUS_OK);

@@ -8,8 +8,17 @@
 #include "worker/emit/result_sink.h"
 #include "worker/intake/job_parse.h"
 
+enum finished_kind {
+    FINISHED_RESULT,
+    FINISHED_DEAD_LETTER,
+    FINISHED_GIVEN_BACK, /* no result: another worker goes on; the record is its checkpoint, or has no topic
+                          */
+    FINISHED_STATUS      /* a record of the status topic: progress, or a checkpoint's end */
+};
+
 struct finished_result {
-    uint64_t job_handle;
+    enum finished_kind kind;
+    uint64_t job_handle;          /* 0: of no job that is in flight */
     int status;                   /* enum metrics_result */
     const void *partition;        /* intake's mark of where the job came from */
     struct job_identity identity; /* not of a dead letter */

@@ -51,6 +51,7 @@ struct engine_loop {
     size_t item_capacity, logprob_count, logprob_capacity;
     uint64_t prompt_tokens_before;
     int64_t busy_since_ns; /* end of the last step, when it left work; 0: the engine was idle */
+    _Atomic int64_t step_began_ms; /* 0: between steps */
     struct stats_cell stats;
 };
 
@@ -61,6 +62,8 @@ void engine_report_free(struct engine_report *report)
     if (!report)
         return;
     free(report->logprobs);
+    for (size_t i = 0; i < report->count; i++)
+        free(report->items[i].so_far);
     free(report->items);
     free(report);
 }
@@ -164,6 +167,7 @@ static struct engine_request describe(const struct engine_loop *loop, const stru
     return (struct engine_request){.id = (uint64_t)(request - loop->requests),
                                    .prompt = prompt->tokens,
                                    .prompt_tokens = prompt->count,
+                                   .resumed_tokens = job->resumed_tokens,
                                    .sampling = &job->sampling,
                                    .priority = job->priority,
                                    .deadline = job->deadline_ms,
@@ -189,12 +193,38 @@ static void refuse(struct engine_loop *loop, struct live_job *owner, const struc
             cancel_request(loop, &loop->requests[i]);
 }
 
+/* What another worker generated is said again: the answer is made from all of it. */
+static void repeat_resumed(struct engine_loop *loop, const struct live_request *request,
+                           const struct engine_request *described)
+{
+    for (size_t i = 0; i < described->resumed_tokens; i++) {
+        struct engine_report_item *item = add_item(loop, REPORT_TOKEN, request->owner);
+        item->prompt_index = request->prompt_index;
+        item->event = (struct engine_event){.type = ENGINE_EVENT_TOKEN,
+                                            .token = described->prompt[described->prompt_tokens + i],
+                                            .position = (uint32_t)i};
+    }
+}
+
+static enum status submit_described(struct engine_loop *loop, const struct live_request *request,
+                                    struct engine_request *described, struct error *err)
+{
+    enum status status = engine_submit(loop->options.engine, described, err);
+    if (status == STATUS_INVALID && described->resumed_tokens > 0) {
+        described->resumed_tokens = 0; /* then from the beginning: the bytes are the same */
+        status = engine_submit(loop->options.engine, described, err);
+    }
+    if (status == STATUS_OK)
+        repeat_resumed(loop, request, described);
+    return status;
+}
+
 static void submit(struct engine_loop *loop, struct live_request *request, const struct job *job)
 {
     struct error err = {0};
     struct engine_request described = describe(loop, request, job);
     struct live_job *owner = request->owner;
-    if (!owner->refused && engine_submit(loop->options.engine, &described, &err) == STATUS_OK)
+    if (!owner->refused && submit_described(loop, request, &described, &err) == STATUS_OK)
         return;
     loop->open_choices -= request->open_choices;
     if (!owner->refused)
@@ -357,6 +387,26 @@ static void take_loaded(struct engine_loop *loop)
 
 /* ---- steps ---- */
 
+/* The job goes to another worker: its tokens so far go with it, and its blocks to the tier. */
+static void keep_so_far(struct engine_loop *loop, const struct live_request *request,
+                        const struct engine_event *event, struct engine_report_item *item)
+{
+    const struct job *job = request->owner->job;
+    if (request->reason != STATUS_CLOSED || event->generated == 0 || !job_is_resumable(job))
+        return;
+    item->so_far = malloc(event->generated * sizeof *item->so_far);
+    if (!item->so_far)
+        return;
+    item->so_far_count = event->generated;
+    memcpy(item->so_far, event->tokens + event->prompt_tokens, event->generated * sizeof *item->so_far);
+    if (!loop->options.bridge)
+        return;
+    struct engine_request whole = describe(loop, request, job);
+    whole.prompt = event->tokens;
+    whole.resumed_tokens = event->generated;
+    kv_bridge_keep(loop->options.bridge, &whole);
+}
+
 static void take_event(struct engine_loop *loop, const struct engine_event *event)
 {
     if (event->type == ENGINE_EVENT_BLOCK_STORED || event->type == ENGINE_EVENT_BLOCK_EVICTED)
@@ -374,6 +424,8 @@ static void take_event(struct engine_loop *loop, const struct engine_event *even
         item->tier_tokens =
             event->cached_tokens < request->tier_tokens ? event->cached_tokens : request->tier_tokens;
         copy_logprobs(loop, item);
+        if (event->type == ENGINE_EVENT_FINISHED && event->finish == ENGINE_FINISH_CANCELLED)
+            keep_so_far(loop, request, event, item);
     }
     if (event->type != ENGINE_EVENT_FINISHED)
         return;
@@ -465,8 +517,11 @@ static void *run(void *context)
     for (;;) {
         take_commands(loop);
         take_loaded(loop);
-        if (!engine_idle(loop->options.engine))
+        if (!engine_idle(loop->options.engine)) {
+            loop->step_began_ms = monotime_ms();
             step(loop);
+            loop->step_began_ms = 0;
+        }
         send_report(loop);
         bool held = loop->options.bridge && kv_bridge_held(loop->options.bridge) > 0;
         if (engine_idle(loop->options.engine) && !held && !loop->waiting &&
@@ -504,6 +559,11 @@ void engine_loop_join(struct engine_loop *loop)
     pthread_join(loop->thread, NULL);
     free(loop->requests);
     free(loop);
+}
+
+int64_t engine_loop_step_began_ms(const struct engine_loop *loop)
+{
+    return loop->step_began_ms;
 }
 
 void engine_loop_stats(struct engine_loop *loop, struct engine_stats *out)

@@ -15,7 +15,7 @@ struct engine_command {
     enum engine_command_type type;
     struct job *job;             /* JOB: owned */
     uint64_t job_handle;         /* JOB: chosen by the sender, unique; CANCEL: which */
-    enum status reason;          /* CANCEL: STATUS_CANCELLED or STATUS_EXPIRED */
+    enum status reason;          /* CANCEL: STATUS_CANCELLED, STATUS_EXPIRED, or STATUS_CLOSED: given back */
     struct engine_command *next; /* the loop's: jobs that wait for room */
 };
 
@@ -36,6 +36,10 @@ struct engine_report_item {
     struct engine_event event; /* TOKEN.. FINISHED; event.top points into the report */
     struct error error;        /* REFUSED; FINISHED(CANCELLED): its status is the command's reason */
     uint32_t tier_tokens;      /* FINISHED: prompt tokens whose blocks came from the KV tier */
+    /* FINISHED because the job goes to another worker, which can resume it: what was generated of it; owned,
+     * freed with the report. */
+    int32_t *so_far;
+    size_t so_far_count;
 };
 
 struct engine_report {
@@ -62,6 +66,8 @@ MUST_CHECK enum status engine_loop_start(struct engine_loop **out, const struct 
                                          struct error *err);
 /* After channel_shut(in): finishes what is running, shuts `out`, joins. */
 void engine_loop_join(struct engine_loop *loop);
+/* Monotonic time at which the present step began; 0: between steps. Any thread. */
+int64_t engine_loop_step_began_ms(const struct engine_loop *loop);
 /* Last copy of the engine's counters, any thread. */
 void engine_loop_stats(struct engine_loop *loop, struct engine_stats *out);
 

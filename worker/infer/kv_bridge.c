@@ -536,6 +536,20 @@ void kv_bridge_spill(struct kv_bridge *bridge, const struct engine_event *events
         kv_events_flush(bridge->options.events);
 }
 
+void kv_bridge_keep(struct kv_bridge *bridge, const struct engine_request *request)
+{
+    size_t count = engine_block_keys(bridge->engine, request, bridge->keys, bridge->max_blocks);
+    struct block_key parent =
+        block_key_root(engine_fingerprint(bridge->engine), request->salt, request->salt_bytes);
+    for (size_t i = 0; i < count; parent = bridge->keys[i++]) {
+        const struct engine_event block = {.key = bridge->keys[i],
+                                           .parent = parent,
+                                           .block_tokens = request->prompt + i * bridge->block_tokens,
+                                           .position = (uint32_t)(i * bridge->block_tokens)};
+        spill_block(bridge, &block);
+    }
+}
+
 void kv_bridge_note_prefill(struct kv_bridge *bridge, uint64_t tokens, int64_t took_ns)
 {
     kv_cost_note_prefill(&bridge->cost, tokens, took_ns);

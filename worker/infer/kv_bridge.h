@@ -49,6 +49,8 @@ void kv_bridge_cancel(struct kv_bridge *bridge, const void *context);
 size_t kv_bridge_held(const struct kv_bridge *bridge);
 /* After a step: hands the step's full blocks to the tier, and what happened to the cache to the events. */
 void kv_bridge_spill(struct kv_bridge *bridge, const struct engine_event *events, size_t count);
+/* Hands every full block of the request's prompt and resumed tokens that the engine still has to the tier. */
+void kv_bridge_keep(struct kv_bridge *bridge, const struct engine_request *request);
 /* Measured cost of computing one prompt token, for deadlines. */
 void kv_bridge_note_prefill(struct kv_bridge *bridge, uint64_t tokens, int64_t took_ns);
 

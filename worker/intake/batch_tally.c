@@ -167,6 +167,8 @@ static struct finished_result *describe(const struct batch_tally *tally, const s
                                        .value = value.data,
                                        .value_bytes = value.count_bytes};
     struct finished_result *made = key.failed || value.failed ? NULL : finished_result_new(0, &record);
+    if (made)
+        made->kind = FINISHED_STATUS;
     bytes_release(&key);
     bytes_release(&value);
     return made;

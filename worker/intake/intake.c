@@ -131,9 +131,23 @@ static void begin_partition(struct intake *intake, const struct job_source_parti
         batch_tally_begin(partition->tally, assigned->topic, assigned->partition);
 }
 
-static void restore_tallies(void *context, const struct job_record *record)
+static void restore_checkpoint(struct intake *intake, const struct job_record *record)
+{
+    char topic[256];
+    int32_t number;
+    int64_t offset;
+    if (!checkpoint_key_read(record->key, record->key_bytes, topic, &number, &offset))
+        return;
+    const struct partition *partition = intake_find_partition(intake, topic, number);
+    if (partition && !partition->tallied)
+        checkpoints_take(intake->checkpoints, record);
+}
+
+/* A record of the status topic. */
+static void restore(void *context, const struct job_record *record)
 {
     struct intake *intake = context;
+    restore_checkpoint(intake, record);
     for (int i = 0; i < MAX_PARTITIONS; i++) {
         struct partition *partition = &intake->partitions[i];
         if (partition->used && !partition->tallied)
@@ -141,13 +155,13 @@ static void restore_tallies(void *context, const struct job_record *record)
     }
 }
 
-/* What earlier owners counted, before the first job: the sums go on from there. */
-static void read_tallies(struct intake *intake)
+/* What earlier owners counted and left, before the first job: sums and jobs go on from there. */
+static void read_status(struct intake *intake)
 {
     struct error err;
     if (!intake->shared->config->kafka.status_topic[0])
         return;
-    enum status status = status_topic_read(intake->shared->config, restore_tallies, intake, &err);
+    enum status status = status_topic_read(intake->shared->config, restore, intake, &err);
     if (status != STATUS_OK)
         log_warn("intake", "the progress of batches is not written: %s", err.text);
     for (int i = 0; i < MAX_PARTITIONS && status == STATUS_OK; i++)
@@ -161,7 +175,7 @@ static void take_assigned(void *context, const struct job_source_partition *assi
     for (size_t i = 0; i < count; i++)
         begin_partition(intake, &assigned[i]);
     if (intake->txn && count > 0)
-        read_tallies(intake);
+        read_status(intake);
 }
 
 static void strike(struct intake *intake, struct flight *flight)
@@ -172,7 +186,7 @@ static void strike(struct intake *intake, struct flight *flight)
     flight->struck = true;
 }
 
-static void forgive(struct intake *intake, struct flight *flight)
+void intake_forgive(struct intake *intake, struct flight *flight)
 {
     if (flight->struck)
         offset_ledger_forgive(intake_partition_of(intake, flight)->ledger, flight->offset);
@@ -187,7 +201,7 @@ static void leave(struct intake *intake, struct partition *partition)
     size_t at = 0;
     for (struct flight *flight; (flight = flights_each(intake->flights, &at));)
         if (flight->partition == partition)
-            forgive(intake, flight);
+            intake_forgive(intake, flight);
     partition->left = true;
     partition->dirty |= offset_ledger_leave(partition->ledger);
 }
@@ -225,6 +239,7 @@ static void take_revoked(void *context, const struct job_source_partition *revok
     }
     if (partition->metrics)
         partition->metrics->lag = -1;
+    checkpoints_forget(intake->checkpoints, partition->topic, partition->number);
     partition->used = false;
 }
 
@@ -281,6 +296,8 @@ static void start_job(struct intake *intake, struct flight *flight, struct job *
     CHECK(command != NULL);
     *command = (struct engine_command){.type = ENGINE_COMMAND_JOB, .job = job, .job_handle = flight->handle};
     job->attempt = flight->attempts;
+    if (checkpoints_has(intake->checkpoints, job->source.topic, job->source.partition, job->source.offset))
+        checkpoints_resume(intake->checkpoints, job, intake->shared->generation->system_fingerprint);
     flight->deadline_ms = job->deadline_ms;
     flight->cancellable = true;
     CHECK(channel_send(intake->shared->commands, command, -1));
@@ -393,7 +410,7 @@ static bool write_ahead(struct intake *intake, struct flight *const *wave, size_
     if (known || intake_commit(intake, NULL, true))
         return true;
     for (size_t i = 0; i < count; i++)
-        forgive(intake, wave[i]);
+        intake_forgive(intake, wave[i]);
     return false;
 }
 
@@ -544,16 +561,21 @@ void intake_take_fault(struct intake *intake, const struct error *err)
     log_warn("intake", "%s", err->text);
 }
 
-/* Draining: what has not started is another worker's. The grace is over: what still runs as well. */
-static void give_back(struct intake *intake, bool hurry)
+/* Draining: what has not started is another worker's. When the grace is over what runs as well: exactly once
+ * it comes back through `finished`, with its checkpoint; in a hurry, or at least once, it is let go. */
+static void give_back(struct intake *intake)
 {
+    const struct pipeline_shared *shared = intake->shared;
+    bool hurry = shared->hurry || (shared->grace_over && !intake->txn);
     size_t at = 0;
     for (struct flight *flight; (flight = flights_each(intake->flights, &at));) {
-        if (!flight->held && !hurry)
-            continue;
-        forgive(intake, flight);
-        cancel(intake, flight, STATUS_CLOSED);
-        intake_remove_flight(intake, flight);
+        if (flight->held || hurry) {
+            intake_forgive(intake, flight);
+            cancel(intake, flight, STATUS_CLOSED);
+            intake_remove_flight(intake, flight);
+        } else if (shared->grace_over && !flight->cancelled) {
+            cancel(intake, flight, STATUS_CLOSED);
+        }
     }
 }
 
@@ -596,7 +618,7 @@ bool intake_turn(struct intake *intake)
     take_acks(intake);
     tick(intake);
     if (shared->draining)
-        give_back(intake, shared->hurry);
+        give_back(intake);
     else
         start_held(intake);
     return true;
@@ -657,6 +679,8 @@ enum status intake_open(struct intake **out, struct pipeline_shared *shared, str
     if (status == STATUS_OK)
         status = cancellations_open(&intake->cancellations, err);
     if (status == STATUS_OK)
+        status = checkpoints_open(&intake->checkpoints, err);
+    if (status == STATUS_OK)
         status = control_reader_open(&intake->control, shared->config, err);
     if (status == STATUS_OK && shared->finished)
         status = result_txn_open(&intake->txn, shared->config, shared->worker_id, err);
@@ -679,6 +703,7 @@ void intake_close(struct intake *intake)
         offset_ledger_close(intake->partitions[i].ledger);
         batch_tally_close(intake->partitions[i].tally);
     }
+    checkpoints_close(intake->checkpoints);
     cancellations_close(intake->cancellations);
     flights_close(intake->flights);
     free(intake->lanes);

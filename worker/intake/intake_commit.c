@@ -163,28 +163,63 @@ static void charge_ready(struct intake *intake)
     }
 }
 
-/* A result becomes part of the next transaction. One of a job that is no longer ours is dropped. */
+/* The job is another worker's from the next commit on; what that one needs to go on is part of the commit. */
+static void take_given_back(struct intake *intake, struct flight *flight, struct finished_result *finished)
+{
+    struct partition *partition = intake_partition_of(intake, flight);
+    intake_forgive(intake, flight);
+    partition->dirty = true;
+    intake_remove_flight(intake, flight);
+    finished->job_handle = 0;
+    finished->partition = partition;
+    if (finished->record.topic)
+        intake->ready[intake->ready_count++] = finished;
+    else
+        finished_result_free(finished);
+}
+
+/* Its checkpoint, if it had one, goes when its result comes. */
+static void end_checkpoint(struct intake *intake, const struct partition *partition, int64_t offset)
+{
+    struct finished_result *end = checkpoints_remove(intake->checkpoints, partition->topic, partition->number,
+                                                     offset, intake->shared->config->kafka.status_topic);
+    if (!end)
+        return;
+    end->partition = partition;
+    intake->ready[intake->ready_count++] = end;
+}
+
+/* A result becomes part of the next transaction, behind its dead letter. */
+static void take_result(struct intake *intake, struct flight *flight, struct finished_result *finished)
+{
+    struct finished_result *result = finished->after ? finished->after : finished;
+    struct partition *partition = intake_partition_of(intake, flight);
+    offset_ledger_answer(partition->ledger, flight->offset);
+    partition->dirty = true;
+    end_checkpoint(intake, partition, flight->offset);
+    intake_remove_flight(intake, flight);
+    tally(partition, result);
+    for (; finished; finished = result == finished ? NULL : result) {
+        finished->partition = partition;
+        finished->after = NULL;
+        intake->ready[intake->ready_count++] = finished;
+    }
+}
+
+/* What is of a job that is no longer ours is dropped. */
 void intake_take_finished(struct intake *intake)
 {
     struct finished_result *finished;
-    while (intake->ready_count + 2 <= MOST_IN_TXN &&
+    while (intake->ready_count + MOST_PER_JOB <= MOST_IN_TXN &&
            (finished = channel_receive(intake->shared->finished, 0))) {
-        struct finished_result *result = finished->after ? finished->after : finished;
+        const struct finished_result *result = finished->after ? finished->after : finished;
         struct flight *flight = flights_find(intake->flights, result->job_handle);
-        if (!flight) {
+        if (!flight)
             finished_result_free(finished);
-            continue;
-        }
-        struct partition *partition = intake_partition_of(intake, flight);
-        offset_ledger_answer(partition->ledger, flight->offset);
-        partition->dirty = true;
-        intake_remove_flight(intake, flight);
-        tally(partition, result);
-        for (; finished; finished = result == finished ? NULL : result) {
-            finished->partition = partition;
-            finished->after = NULL;
-            intake->ready[intake->ready_count++] = finished;
-        }
+        else if (finished->kind == FINISHED_GIVEN_BACK)
+            take_given_back(intake, flight, finished);
+        else
+            take_result(intake, flight, finished);
     }
 }
 
@@ -198,9 +233,10 @@ static void replace_too_large(struct intake *intake)
 void intake_drop_ready(struct intake *intake, bool committed)
 {
     for (size_t i = 0; i < intake->ready_count; i++) {
-        if (committed && intake->ready[i]->job_handle == 0)
+        enum finished_kind kind = intake->ready[i]->kind;
+        if (committed && kind == FINISHED_DEAD_LETTER)
             intake->shared->metrics->dead_letters++;
-        else if (committed)
+        else if (committed && kind == FINISHED_RESULT)
             intake->shared->metrics->results[intake->ready[i]->status]++;
         finished_result_free(intake->ready[i]);
     }

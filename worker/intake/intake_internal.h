@@ -8,6 +8,7 @@
 
 #include "worker/emit/result_txn.h"
 #include "worker/intake/batch_tally.h"
+#include "worker/intake/checkpoints.h"
 #include "worker/intake/flights.h"
 #include "worker/intake/intake.h"
 #include "worker/intake/job_source.h"
@@ -16,6 +17,7 @@
 enum {
     MAX_PARTITIONS = METRICS_MAX_PARTITIONS,
     MOST_IN_TXN = 1024,
+    MOST_PER_JOB = 3, /* of them: dead letter, result, end of its checkpoint */
     TXN_RETRY_MS = 500,
     RESERVE_OFFSETS = 128 /* known records behind the newest taken that may start without another commit */
 };
@@ -53,6 +55,7 @@ struct intake {
     bool closing;
     struct control_reader *control;
     struct cancellations *cancellations;
+    struct checkpoints *checkpoints;            /* of jobs that earlier owners gave back */
     struct result_txn *txn;                     /* exactly once; NULL: at least once */
     struct finished_result *ready[MOST_IN_TXN]; /* answered in the ledgers, not committed yet */
     size_t ready_count;
@@ -74,7 +77,9 @@ void intake_drop_ready(struct intake *intake, bool committed);
 /* The partition's uncommitted results go with it: whoever has it now answers those jobs. */
 void intake_drop_results_of(struct intake *intake, const struct partition *partition);
 
-/* intake.c: says it; a fault that does not heal by itself ends the worker. */
+/* intake.c: the job did not fail here: its attempt is not held against it. */
+void intake_forgive(struct intake *intake, struct flight *flight);
+/* Says it; a fault that does not heal by itself ends the worker. */
 void intake_take_fault(struct intake *intake, const struct error *err);
 
 #endif

@@ -57,6 +57,7 @@ struct job {
     struct job_record source; /* copied: value not kept */
     const struct job_prompt *prompts;
     size_t prompt_count;
+    size_t resumed_tokens; /* behind the only prompt's tokens: what another worker generated of it */
     struct sampling_params sampling;  /* holds a reference to its constraint */
     const struct constraint *catalog; /* that constraint, when it is a catalogue; else NULL */
     bool prompt_logprobs;             /* report them; echo with logprobs computes them too */
@@ -75,5 +76,9 @@ struct job {
 };
 
 void job_close(struct job *job);
+/* Whether what was generated of it so far says where it stands: one plain choice. */
+bool job_is_resumable(const struct job *job);
+/* It goes on behind these. False: no memory, and nothing has changed. */
+bool job_resume(struct job *job, const int32_t *tokens, size_t count);
 
 #endif
