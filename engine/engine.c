@@ -656,6 +656,7 @@ enum status engine_step(struct engine *engine, const struct engine_event **event
     int32_t every = engine->options.force_preempt_every;
     if (every > 0 && engine->stats.steps % (uint64_t)every == (uint64_t)every - 1)
         engine->stats.preemptions += scheduler_preempt_youngest(engine->scheduler);
+    engine->stats.preemptions += scheduler_preempt_for_urgent(engine->scheduler);
     const struct batch *batch = scheduler_next(engine->scheduler);
     if (batch->row_count > 0) {
         count_cached(engine, batch);

@@ -233,6 +233,29 @@ bool scheduler_preempt_youngest(struct scheduler *s)
     return false;
 }
 
+static int32_t seats_of(const struct sequence *sequence)
+{
+    return sequence->group ? (int32_t)sequence->group->width : 1;
+}
+
+bool scheduler_preempt_for_urgent(struct scheduler *s)
+{
+    const struct sequence *first = s->waiting_count > 0 ? s->waiting[0] : NULL;
+    if (!first || !s->options.prefix_cache || s->seats + seats_of(first) <= s->options.max_sequences)
+        return false;
+    for (int32_t i = s->running_count - 1; i >= 0; i--) {
+        struct sequence *sequence = s->running[i];
+        if (sequence->group || sequence->priority <= first->priority ||
+            sequence->token_count == sequence->generated_at_start || sequence->overtaken >= MOST_OVERTAKEN)
+            continue;
+        sequence->overtaken++;
+        scheduler_remove(s, sequence);
+        insert_waiting(s, sequence);
+        return true;
+    }
+    return false;
+}
+
 /* ---- admission ---- */
 
 /* Leading tokens that need not be computed when they are in the cache: all but the last, and but those whose
@@ -300,11 +323,6 @@ static bool fits(const struct scheduler *s, const struct sequence *sequence, int
     for (int32_t i = 0; i < matched; i++)
         need += block_pool_references(s->options.pool, sequence->table[i]) == 0;
     return need + scheduler_promised(s) <= block_pool_available(s->options.pool);
-}
-
-static int32_t seats_of(const struct sequence *sequence)
-{
-    return sequence->group ? (int32_t)sequence->group->width : 1;
 }
 
 /* The block after the matched ones is in the cache, but not all of it may be used: what may is copied. */

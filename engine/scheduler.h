@@ -49,6 +49,10 @@ void scheduler_drop(struct scheduler *scheduler, struct sequence *member); /* it
 void scheduler_remove_group(struct scheduler *scheduler, struct beam_group *group);
 /* The youngest running sequence that has made progress goes back to waiting. False: there is none. */
 bool scheduler_preempt_youngest(struct scheduler *scheduler);
+/* All seats are taken and the first that waits is of a better priority: the youngest running sequence of a
+ * worse one that has made progress goes back to waiting. It keeps its tokens, and its blocks stay in the
+ * prefix cache. Call before scheduler_next. False: there is none. */
+bool scheduler_preempt_for_urgent(struct scheduler *scheduler);
 /* Sequences by index: running first, then waiting. NULL past the end. */
 struct sequence *scheduler_sequence(const struct scheduler *scheduler, size_t index);
 int32_t scheduler_running(const struct scheduler *scheduler);

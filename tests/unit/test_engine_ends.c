@@ -254,6 +254,46 @@ static void lower_priority_first_then_arrival(void **state)
     engine_close(single);
 }
 
+/* It does not wait until one of them ends; they say what they would have said, and one of equal priority
+ * waits. */
+static void an_urgent_request_takes_a_seat(void **state)
+{
+    (void)state;
+    static struct asked alone[4];
+    static const uint32_t tokens[] = {60, 60, 5, 5};
+    struct engine_stats stats;
+    for (uint64_t i = 0; i < 4; i++) {
+        asked_init(&alone[i], i, 20, 0, 0);
+        alone[i].sampling.max_tokens = tokens[i];
+        struct engine_options options = engine_fixture_options();
+        struct engine *own = engine_fixture_open(&options);
+        asked_submit(&alone[i], own);
+        asked_run(alone, own);
+        engine_close(own);
+        asked[i] = alone[i];
+    }
+    asked[2].request.priority = -1;
+    struct engine_options options = engine_fixture_options();
+    options.max_sequences = 2;
+    struct engine *two = engine_fixture_open(&options);
+    for (int i = 0; i < 2; i++)
+        asked_submit(&asked[i], two);
+    for (int step = 0; step < 10; step++)
+        asked_step(asked, two);
+    asked_submit(&asked[3], two);
+    asked_submit(&asked[2], two);
+    for (int step = 0; step < 8; step++)
+        asked_step(asked, two);
+    assert_true(asked[2].said[0].finished);
+    assert_int_equal(asked[3].said[0].count, 0);
+    asked_run(asked, two);
+    engine_stats_read(two, &stats);
+    assert_int_equal(stats.preemptions, 1);
+    for (int i = 0; i < 4; i++)
+        asked_compare(&asked[i], &alone[i], "beside an urgent one");
+    engine_close(two);
+}
+
 /* After 1,024 later arrivals of better priority, what waits is overtaken no more. */
 static void nothing_waits_for_ever(void **state)
 {
@@ -301,6 +341,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(more_than_the_queue_holds_is_full, open_engine, close_engine),
         cmocka_unit_test_setup_teardown(what_can_never_run_is_invalid_at_once, open_engine, close_engine),
         cmocka_unit_test(lower_priority_first_then_arrival),
+        cmocka_unit_test(an_urgent_request_takes_a_seat),
         cmocka_unit_test(nothing_waits_for_ever),
     };
     return cmocka_run_group_tests(tests, NULL, close_model);
