@@ -67,16 +67,16 @@
     X(results, flush_ms, INT, 100, 1, 60000,                                                               \
       "longest wait of a finished result before its offset is committed")
 
-#define CONFIG_LIMITS(X)                                                                                 \
-    X(limits, default_max_tokens, INT, 512, 1, 1048576, "max_tokens of a chat job that names none")      \
-    X(limits, max_job_bytes, INT, 8388608, 1024, 1073741824, "bytes of one job")                         \
-    X(limits, max_choices, INT, 128, 1, 4096, "n of one job")                                            \
-    X(limits, max_attempts, INT, 3, 1, 100,                                                              \
-      "workers that may end while they run a job before it is answered job_poisoned")                    \
-    X(limits, max_inflight_jobs, INT, 512, 1, 1000000, "jobs taken from Kafka and not answered yet")     \
-    X(limits, max_inflight_per_tenant, INT, 0, 0, 1000000,                                               \
-      "jobs of one tenant (header millrace-tenant, worker.trust_headers) that run at once; 0: no limit") \
-    X(limits, max_partition_window, INT, 16384, 16, 1000000,                                             \
+#define CONFIG_LIMITS(X)                                                                             \
+    X(limits, default_max_tokens, INT, 512, 1, 1048576, "max_tokens of a chat job that names none")  \
+    X(limits, max_job_bytes, INT, 8388608, 1024, 1073741824, "bytes of one job")                     \
+    X(limits, max_choices, INT, 128, 1, 4096, "n of one job")                                        \
+    X(limits, max_attempts, INT, 3, 1, 100,                                                          \
+      "workers that may end while they run a job before it is answered job_poisoned")                \
+    X(limits, max_inflight_jobs, INT, 512, 1, 1000000, "jobs taken from Kafka and not answered yet") \
+    X(limits, max_inflight_per_tenant, INT, 0, 0, 1000000,                                           \
+      "jobs of one tenant (header millrace-tenant, worker.trust_headers) that run at once; 0: no limit")     \
+    X(limits, max_partition_window, INT, 16384, 16, 1000000,                                         \
       "offsets between the lowest open job of a partition and the newest taken")
 
 #define CONFIG_STREAM(X)                                                                                     \

@@ -9,9 +9,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "worker/cli/setup.h"
 #include "worker/infer/engine_loop.h"
+#include "worker/infer/kv_bridge.h"
+
+#define LONG_PROMPT                                                                                         \
+    "Bought: a kettle, a mug, a lamp, a chair, a scarf, a drill, a novel, a puzzle, a tea towel, a spoon, " \
+    "a "                                                                                                    \
+    "chopping board, a bread knife, loose-leaf tea, a teapot, a tray and a tablecloth for the garden."
 
 enum { CAPACITY = 512, MAX_JOBS = 64 };
 
@@ -207,6 +214,117 @@ static void cancelling_overtakes_jobs_that_wait(void **state)
     assert_int_equal(loop.tokens[2], 5);
 }
 
+/* ---- a job whose blocks are on their way ---- */
+
+static _Atomic int gets;       /* begun */
+static _Atomic bool gets_wait; /* the store keeps them waiting */
+
+static enum tier_fault slow_get(struct tier_store *store, struct tier_get *get, struct error *err)
+{
+    (void)store;
+    (void)err;
+    gets++;
+    while (gets_wait)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    get->loaded = 0;
+    get->miss = TIER_MISS_absent;
+    return TIER_FAULT_NONE;
+}
+
+static enum tier_fault no_put(struct tier_store *store, const struct block_identity *block,
+                              const void *payload, int64_t deadline_ns, struct error *err)
+{
+    (void)store;
+    (void)block;
+    (void)payload;
+    (void)deadline_ns;
+    (void)err;
+    return TIER_FAULT_NONE;
+}
+
+static enum tier_fault no_touch(struct tier_store *store, const struct block_identity *blocks, size_t count,
+                                int64_t deadline_ns, struct error *err)
+{
+    (void)store;
+    (void)blocks;
+    (void)count;
+    (void)deadline_ns;
+    (void)err;
+    return TIER_FAULT_NONE;
+}
+
+static void no_close(struct tier_store *store)
+{
+    (void)store;
+}
+
+/* Reads reports until the handle has ended. */
+static void wait_for_end(struct loop *loop, uint64_t handle, bool *accepted)
+{
+    while (loop->finished[handle] < loop->wanted[handle]) {
+        struct engine_report *report = channel_receive(loop->out, 10000);
+        assert_non_null(report);
+        take(loop, report, accepted);
+        engine_report_free(report);
+    }
+}
+
+/* The store does not answer: the job ends all the same, and its place is not given away before it does. */
+static void a_job_that_loads_ends_at_once(void **state)
+{
+    (void)state;
+    struct loop loop = {0};
+    struct channel *done;
+    struct kvtier *tier;
+    struct kv_bridge *bridge;
+    bool accepted[MAX_JOBS] = {0};
+    struct error err = {0};
+    static struct tier_store stores[2];
+    for (int i = 0; i < 2; i++)
+        stores[i] = (struct tier_store){slow_get, no_put, no_touch, no_close};
+    gets = 0;
+    gets_wait = true;
+    assert_int_equal(channel_open(&done, 16, &err), STATUS_OK);
+    struct kvtier_options options = {.reader = &stores[0],
+                                     .writer = &stores[1],
+                                     .max_put_bytes = 1 << 20,
+                                     .max_fetch_bytes = 64 << 20,
+                                     .max_fetches = 16,
+                                     .done = done};
+    assert_int_equal(kvtier_open(&tier, &options, &err), STATUS_OK);
+    struct kv_bridge_options about = {
+        .engine = setup->engine, .tier = tier, .done = done, .block_tokens = 16, .max_context_tokens = 2048};
+    assert_int_equal(kv_bridge_open(&bridge, &about, &err), STATUS_OK);
+    assert_int_equal(channel_open(&loop.in, CAPACITY, &err), STATUS_OK);
+    assert_int_equal(channel_open(&loop.out, 4, &err), STATUS_OK);
+    struct engine_loop_options run = {
+        .engine = setup->engine, .in = loop.in, .out = loop.out, .bridge = bridge, .max_choices = 16};
+    assert_int_equal(engine_loop_start(&loop.loop, &run, &err), STATUS_OK);
+    send_job(&loop, 0, "\"prompt\":[\"" LONG_PROMPT "\"],\"n\":3,\"max_tokens\":9,\"ignore_eos\":true");
+    while (gets == 0)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    send(&loop, ENGINE_COMMAND_CANCEL, 0, STATUS_EXPIRED);
+    wait_for_end(&loop, 0, accepted);
+    assert_int_equal(loop.cancelled[0], 3);
+    assert_int_equal(loop.reason[0], STATUS_EXPIRED);
+    for (uint64_t handle = 1; handle < 20; handle++) /* others run, in every place but that one */
+        send_job(&loop, handle, "\"prompt\":\"b\",\"max_tokens\":2,\"ignore_eos\":true");
+    for (uint64_t handle = 1; handle < 20; handle++)
+        wait_for_end(&loop, handle, accepted);
+    gets_wait = false;
+    channel_shut(loop.in);
+    for (struct engine_report *report; (report = channel_receive(loop.out, -1)); engine_report_free(report))
+        take(&loop, report, accepted);
+    engine_loop_join(loop.loop);
+    kv_bridge_close(bridge);
+    kvtier_close(tier, 1000);
+    for (uint64_t handle = 0; handle < 20; handle++)
+        job_close(loop.jobs[handle]);
+    channel_close(loop.in);
+    channel_close(loop.out);
+    channel_close(done);
+}
+
 static void what_can_never_run_is_refused(void **state)
 {
     (void)state;
@@ -248,6 +366,7 @@ int main(void)
         cmocka_unit_test(a_list_of_prompts_is_one_job),
         cmocka_unit_test(a_cancelled_job_ends_soon_and_says_why),
         cmocka_unit_test(cancelling_overtakes_jobs_that_wait),
+        cmocka_unit_test(a_job_that_loads_ends_at_once),
         cmocka_unit_test(what_can_never_run_is_refused),
         cmocka_unit_test(a_refused_prompt_ends_the_others),
     };

@@ -26,7 +26,7 @@ struct live_job {
 };
 
 struct live_request { /* a prompt in the engine or held by the bridge; its index is the engine's request id */
-    struct live_job *owner; /* NULL: free slot */
+    struct live_job *owner; /* NULL: free slot, unless it is held: abandoned */
     uint32_t prompt_index, open_choices, tier_tokens;
     bool held, cancelled;
     enum status reason; /* of the cancellation */
@@ -50,7 +50,7 @@ struct engine_loop {
     struct engine_report *report; /* being built */
     size_t item_capacity, logprob_count, logprob_capacity;
     uint64_t prompt_tokens_before;
-    int64_t busy_since_ns; /* end of the last step, when it left work; 0: the engine was idle */
+    int64_t busy_since_ns;         /* end of the last step, when it left work; 0: the engine was idle */
     _Atomic int64_t step_began_ms; /* 0: between steps */
     struct stats_cell stats;
 };
@@ -155,7 +155,7 @@ static void end_request(struct engine_loop *loop, struct live_request *request)
 static struct live_request *free_slot(struct engine_loop *loop)
 {
     for (size_t i = 0; i < loop->options.max_choices; i++)
-        if (!loop->requests[i].owner)
+        if (!loop->requests[i].owner && !loop->requests[i].held)
             return &loop->requests[i];
     UNREACHABLE(); /* every request has a choice, and choices are counted */
 }
@@ -261,13 +261,33 @@ static void start_job(struct engine_loop *loop, struct job *job, uint64_t handle
     }
 }
 
+static void end_held(struct engine_loop *loop, struct live_request *request)
+{
+    for (uint32_t choice = 0; choice < request->open_choices && !request->owner->refused; choice++)
+        add_cancelled(loop, request->owner, request->prompt_index, choice)->error.status = request->reason;
+    loop->open_choices -= request->open_choices;
+    end_request(loop, request);
+}
+
+/* Its blocks are on their way: it ends now, and its place is free when they have come. */
+static void abandon(struct engine_loop *loop, struct live_request *request)
+{
+    end_held(loop, request);
+    request->held = true;
+    loop->open_choices++;
+}
+
 static void cancel_job(struct engine_loop *loop, uint64_t handle, enum status reason)
 {
-    for (size_t i = 0; i < loop->options.max_choices; i++)
-        if (loop->requests[i].owner && loop->requests[i].owner->handle == handle) {
-            loop->requests[i].reason = reason;
-            cancel_request(loop, &loop->requests[i]);
-        }
+    for (size_t i = 0; i < loop->options.max_choices; i++) {
+        struct live_request *request = &loop->requests[i];
+        if (!request->owner || request->owner->handle != handle)
+            continue;
+        request->reason = reason;
+        cancel_request(loop, request);
+        if (request->held)
+            abandon(loop, request);
+    }
 }
 
 static size_t choices_of(const struct job *job)
@@ -363,20 +383,16 @@ static void take_commands(struct engine_loop *loop)
 
 /* ---- held requests ---- */
 
-static void end_held(struct engine_loop *loop, struct live_request *request)
-{
-    for (uint32_t choice = 0; choice < request->open_choices && !request->owner->refused; choice++)
-        add_cancelled(loop, request->owner, request->prompt_index, choice)->error.status = request->reason;
-    loop->open_choices -= request->open_choices;
-    end_request(loop, request);
-}
-
 static void take_loaded(struct engine_loop *loop)
 {
     struct kv_bridge_ready ready;
     while (loop->options.bridge && kv_bridge_receive(loop->options.bridge, 0, &ready)) {
         struct live_request *request = ready.context;
         request->held = false;
+        if (!request->owner) { /* abandoned */
+            loop->open_choices--;
+            continue;
+        }
         request->tier_tokens = ready.tier_tokens;
         if (request->cancelled)
             end_held(loop, request);
