@@ -17,7 +17,8 @@ enum { MAX_FETCH_BLOCKS = 4096, MAX_FLYING = 32, FIRST_HELD = 64, ORPHANS_EVERY_
 
 struct held { /* a request on its way */
     void *context;
-    const int32_t *prompt;
+    const int32_t
+        *prompt; /* [count * block_tokens] a copy, behind the keys: the job may end before its fetch */
     struct block_key root;
     enum kv_bridge_state state;
     enum kv_bridge_end end;
@@ -423,16 +424,18 @@ static struct held *describe_held(struct kv_bridge *bridge, const struct engine_
                                   void *context)
 {
     size_t count = engine_block_keys(bridge->options.engine, request, bridge->keys, bridge->max_blocks);
+    size_t key_bytes = count * sizeof bridge->keys[0];
+    size_t prompt_bytes = count * bridge->block_tokens * sizeof *request->prompt;
     struct held *held =
-        count && make_place(bridge) ? calloc(1, sizeof *held + count * sizeof held->keys[0]) : NULL;
+        count && make_place(bridge) ? calloc(1, sizeof *held + key_bytes + prompt_bytes) : NULL;
     if (!held)
         return NULL;
     held->context = context;
-    held->prompt = request->prompt;
+    held->prompt = memcpy(&held->keys[count], request->prompt, prompt_bytes);
     held->root =
         block_key_root(engine_fingerprint(bridge->options.engine), request->salt, request->salt_bytes);
     held->count = count;
-    memcpy(held->keys, bridge->keys, count * sizeof held->keys[0]);
+    memcpy(held->keys, bridge->keys, key_bytes);
     return held;
 }
 

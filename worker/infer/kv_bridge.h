@@ -38,8 +38,8 @@ MUST_CHECK enum status kv_bridge_open(struct kv_bridge **out, const struct kv_br
 /* Every held request has been received back. */
 void kv_bridge_close(struct kv_bridge *bridge);
 
-/* Starts getting what the engine lacks. True: hold the request until its context comes back, its prompt and
- * salt stay; false: submit now, *tier_tokens as in struct kv_bridge_ready. */
+/* Starts getting what the engine lacks. True: hold the request until its context comes back; nothing of the
+ * request is borrowed. False: submit now, *tier_tokens as in struct kv_bridge_ready. */
 bool kv_bridge_hold(struct kv_bridge *bridge, const struct engine_request *request, void *context,
                     uint32_t *tier_tokens);
 /* A held request whose blocks are in the engine now (or given up). False: none within timeout_ms. */
