@@ -21,8 +21,8 @@ enum {
     LANES = 8,
     LINE_BYTES = 64, /* of a group: 16 lanes of 4 bytes, two vectors */
     GROUP_TOKENS = 16,
-    TILE_GROUPS = 4,
-    TILE_TOKENS = GROUP_TOKENS * TILE_GROUPS,
+    TILE_GROUPS = AVX2_ATTENTION_TILE_TOKENS / GROUP_TOKENS,
+    TILE_TOKENS = AVX2_ATTENTION_TILE_TOKENS,
     TILE_QUERIES = 6,
     MAX_LINES = 4
 };
@@ -97,14 +97,15 @@ void avx2_kv_store(uint8_t *block, enum kv_format format, int32_t slot, int32_t 
 struct query {
     __m256 sum; /* of exponentials, by lane */
     float max;
-    int32_t position;
+    int32_t row, position;
 };
 
 /* One kv head's call, in the caller's scratch. */
 struct heads {
     const struct attention_args *args;
-    int32_t kv_head, count, group; /* count = rows * group */
-    int32_t dim;                   /* padded */
+    const struct attention_row *rows; /* NULL: consecutive positions */
+    int32_t kv_head, count, group;    /* count = rows * group */
+    int32_t dim;                      /* padded */
     size_t half_bytes;
     struct query *queries; /* [count] */
     float *q;              /* [count][dim] multiplied by the scale */
@@ -380,33 +381,47 @@ static int32_t tokens_seen(const struct heads *h, int32_t first, int32_t last, i
     return tokens < TILE_TOKENS ? tokens : TILE_TOKENS;
 }
 
-static const uint8_t *group_at(const struct heads *h, int32_t position)
+static const uint8_t *group_at(const struct heads *h, const int32_t *block_table, int32_t position)
 {
     const struct attention_args *args = h->args;
     const int32_t in_block = position % args->block_tokens;
     const int32_t index = h->kv_head * (args->block_tokens / GROUP_TOKENS) + in_block / GROUP_TOKENS;
-    return args->layer_base +
-           (size_t)args->block_table[position / args->block_tokens] * args->block_stride_bytes +
+    return args->layer_base + (size_t)block_table[position / args->block_tokens] * args->block_stride_bytes +
            (size_t)index * 2 * h->half_bytes;
 }
 
-/* Groups from position `first` on that begin before `end`. */
-static void find_groups(const struct heads *h, int32_t first, int32_t end, const uint8_t *groups[TILE_GROUPS])
+/* Groups of the span from position `first` on. */
+static void find_groups(const struct heads *h, const struct attention_span *span, int32_t first,
+                        const uint8_t *groups[TILE_GROUPS])
 {
-    for (int32_t g = 0; g < TILE_GROUPS && first + g * GROUP_TOKENS < end; g++)
-        groups[g] = group_at(h, first + g * GROUP_TOKENS);
+    for (int32_t g = 0; g < TILE_GROUPS && first + g * GROUP_TOKENS < span->end; g++)
+        groups[g] = group_at(h, span->block_table, first + g * GROUP_TOKENS);
 }
 
-static void attend_tiles(const struct heads *h, int32_t begin, int32_t end)
+/* The first tile of the span that some query [first, last) can see: earlier ones are behind their windows. */
+static int32_t first_tile(const struct heads *h, const struct attention_span *span, int32_t first,
+                          int32_t last)
 {
-    const struct cut cut = cut_evenly(h->count, TILE_QUERIES);
-    struct tile tile = {0};
-    find_groups(h, begin, end, tile.next);
-    for (tile.first = begin; tile.first < end; tile.first += TILE_TOKENS) {
+    if (h->args->window <= 0)
+        return span->begin;
+    int32_t position = h->queries[first].position;
+    for (int32_t i = first + 1; i < last; i++)
+        position = h->queries[i].position < position ? h->queries[i].position : position;
+    const int32_t oldest = position - h->args->window + 1;
+    return oldest > span->begin ? oldest / TILE_TOKENS * TILE_TOKENS : span->begin;
+}
+
+static void attend_span(const struct heads *h, const struct attention_span *span)
+{
+    const int32_t begin = span->first * h->group, count = span->rows * h->group;
+    const struct cut cut = cut_evenly(count, TILE_QUERIES);
+    struct tile tile = {.first = first_tile(h, span, begin, begin + count)};
+    find_groups(h, span, tile.first, tile.next);
+    for (; tile.first < span->end; tile.first += TILE_TOKENS) {
         memcpy(tile.groups, tile.next, sizeof tile.groups);
-        find_groups(h, tile.first + TILE_TOKENS, end, tile.next);
+        find_groups(h, span, tile.first + TILE_TOKENS, tile.next);
         for (int32_t part = 0; part < cut.parts; part++) {
-            const int32_t first = cut_at(cut, part), last = cut_at(cut, part + 1);
+            const int32_t first = begin + cut_at(cut, part), last = begin + cut_at(cut, part + 1);
             const int32_t tokens = tokens_seen(h, first, last, tile.first);
             if (tokens > 0)
                 attend[h->args->kv_format][last - first](h, first, &tile, tokens);
@@ -419,14 +434,17 @@ static void start(const struct heads *h)
 {
     const struct attention_args *args = h->args;
     for (int32_t i = 0; i < h->count; i++) {
-        const int32_t row = i / h->group, head = h->kv_head * h->group + i % h->group;
+        const int32_t index = i / h->group, head = h->kv_head * h->group + i % h->group;
+        const struct attention_row row =
+            h->rows ? h->rows[index]
+                    : (struct attention_row){.row = index, .position = args->first_position + index};
         const float *from =
-            args->q + (size_t)row * (size_t)args->q_stride + (size_t)head * (size_t)args->head_dim;
+            args->q + (size_t)row.row * (size_t)args->q_stride + (size_t)head * (size_t)args->head_dim;
         float *q = h->q + (size_t)i * (size_t)h->dim;
         for (int32_t d = 0; d < h->dim; d++)
             q[d] = d < args->head_dim ? from[d] * args->scale : 0.0f;
         h->queries[i] = (struct query){
-            .sum = _mm256_setzero_ps(), .max = -FLT_MAX, .position = args->first_position + row};
+            .sum = _mm256_setzero_ps(), .max = -FLT_MAX, .row = row.row, .position = row.position};
     }
     memset(h->acc, 0, (size_t)h->count * (size_t)h->dim * sizeof *h->acc);
 }
@@ -435,30 +453,39 @@ static void finish(const struct heads *h)
 {
     const struct attention_args *args = h->args;
     for (int32_t i = 0; i < h->count; i++) {
-        const int32_t row = i / h->group, head = h->kv_head * h->group + i % h->group;
+        const int32_t head = h->kv_head * h->group + i % h->group;
         const float *acc = h->acc + (size_t)i * (size_t)h->dim;
-        float *out =
-            args->out + (size_t)row * (size_t)args->out_stride + (size_t)head * (size_t)args->head_dim;
+        float *out = args->out + (size_t)h->queries[i].row * (size_t)args->out_stride +
+                     (size_t)head * (size_t)args->head_dim;
         const float scale = 1.0f / sum_of(h->queries[i].sum);
         for (int32_t d = 0; d < args->head_dim; d++)
             out[d] = acc[d] * scale + 0.0f; /* one zero: a masked position may have changed the sign */
     }
 }
 
-void avx2_attention(const struct attention_args *args, int32_t kv_head_begin, int32_t kv_head_end,
-                    void *scratch)
+void avx2_attention_spans(const struct attention_args *args, const struct attention_row *rows,
+                          const struct attention_span *spans, int32_t span_count, int32_t kv_head_begin,
+                          int32_t kv_head_end, void *scratch)
 {
     const int32_t group = args->heads / args->kv_heads, count = group * args->rows;
-    const int32_t oldest = args->window > 0 ? args->first_position - args->window + 1 : 0;
-    const int32_t begin = oldest > 0 ? oldest / TILE_TOKENS * TILE_TOKENS : 0;
-    struct heads h = {.args = args, .count = count, .group = group, .dim = padded_dim(args->head_dim)};
+    struct heads h = {
+        .args = args, .rows = rows, .count = count, .group = group, .dim = padded_dim(args->head_dim)};
     h.half_bytes = half_group_bytes(args->kv_format, args->head_dim);
     h.queries = scratch;
     h.q = (float *)(h.queries + count);
     h.acc = h.q + (size_t)count * (size_t)h.dim;
     for (h.kv_head = kv_head_begin; h.kv_head < kv_head_end; h.kv_head++) {
         start(&h);
-        attend_tiles(&h, begin, args->first_position + args->rows);
+        for (int32_t i = 0; i < span_count; i++)
+            attend_span(&h, &spans[i]);
         finish(&h);
     }
+}
+
+void avx2_attention(const struct attention_args *args, int32_t kv_head_begin, int32_t kv_head_end,
+                    void *scratch)
+{
+    const struct attention_span span = {
+        .rows = args->rows, .end = args->first_position + args->rows, .block_table = args->block_table};
+    avx2_attention_spans(args, NULL, &span, 1, kv_head_begin, kv_head_end, scratch);
 }

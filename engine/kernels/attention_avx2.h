@@ -10,11 +10,16 @@
 
 #include "engine/kernels/kernels.h"
 
+enum { AVX2_ATTENTION_TILE_TOKENS = 64 };
+
 size_t avx2_kv_block_bytes(enum kv_format format, int32_t block_tokens, int32_t kv_heads, int32_t head_dim);
 void avx2_kv_store(uint8_t *block, enum kv_format format, int32_t slot, int32_t block_tokens,
                    int32_t kv_heads, int32_t head_dim, const float *k, const float *v);
 size_t avx2_attention_scratch_bytes(int32_t heads, int32_t kv_heads, int32_t head_dim, int32_t max_rows);
 void avx2_attention(const struct attention_args *args, int32_t kv_head_begin, int32_t kv_head_end,
                     void *scratch);
+void avx2_attention_spans(const struct attention_args *args, const struct attention_row *rows,
+                          const struct attention_span *spans, int32_t span_count, int32_t kv_head_begin,
+                          int32_t kv_head_end, void *scratch);
 
 #endif

@@ -56,6 +56,19 @@ struct attention_args {
     enum kv_format kv_format;
 };
 
+/* A row of attention_spans. */
+struct attention_row {
+    int32_t row;      /* of q and out */
+    int32_t position; /* attends to positions 0 .. position */
+};
+
+/* Rows [first, first + rows) of a call take in positions [begin, end), which lie in blocks of one table that
+ * all of them share. */
+struct attention_span {
+    int32_t first, rows, begin, end;
+    const int32_t *block_table;
+};
+
 struct kernels {
     const char *name;
     bool (*supported)(void); /* this CPU can run it */
@@ -91,6 +104,14 @@ struct kernels {
     size_t (*attention_scratch_bytes)(int32_t heads, int32_t kv_heads, int32_t head_dim, int32_t max_rows);
     void (*attention)(const struct attention_args *args, int32_t kv_head_begin, int32_t kv_head_end,
                       void *scratch);
+    /* Optional: args->rows rows of any sequences, each through its spans, which follow one another from
+     * position 0 past its own, in `spans` in this order and begin at multiples of attention_tile_tokens; one
+     * set of keys and values is read once for the rows of a span. Gives the bytes of `attention`.
+     * first_position and block_table of args are not used. */
+    void (*attention_spans)(const struct attention_args *args, const struct attention_row *rows,
+                            const struct attention_span *spans, int32_t span_count, int32_t kv_head_begin,
+                            int32_t kv_head_end, void *scratch);
+    int32_t attention_tile_tokens; /* 0: no attention_spans */
 };
 
 extern const struct kernels kernels_generic;

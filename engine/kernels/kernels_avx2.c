@@ -27,4 +27,6 @@ const struct kernels kernels_avx2 = {
     .kv_store = avx2_kv_store,
     .attention_scratch_bytes = avx2_attention_scratch_bytes,
     .attention = avx2_attention,
+    .attention_spans = avx2_attention_spans,
+    .attention_tile_tokens = AVX2_ATTENTION_TILE_TOKENS,
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The forward pass, stage 6, on the kernel team: one fork, then every member walks the layers, meeting at a
-// barrier after each phase. Phases split either rows, outputs of a product, or (sequence, kv head) pairs;
+// barrier after each phase. Phases split either rows, outputs of a product, or (cluster, kv head) pairs;
 // every element is computed by one member with an order that its row's own data fixes, so neither the split
 // nor the batch around a row can change its bytes.
 #include "engine/model/forward.h"
@@ -14,7 +14,7 @@
 #include "engine/model/layout.h"
 #include "engine/model/rope.h"
 
-enum { MAX_PRODUCTS = 3 }; /* of the same rows */
+enum { MAX_PRODUCTS = 3 /* of the same rows */, ITEMS_PER_MEMBER = 2 };
 
 /* 0: every layer has experts. */
 static int32_t dense_width(const struct hparams *h)
@@ -34,6 +34,14 @@ static size_t operand_bytes(const struct model *model)
         bytes = layout_max(bytes, model->kernels->activation_bytes(model->weight_format,
                                                                    model->max_batch_tokens, depths[i]));
     return bytes;
+}
+
+static void take_plan(struct attention_plan *plan, struct layout *layout, size_t rows)
+{
+    plan->rows = layout_take(layout, rows * sizeof *plan->rows);
+    plan->spans = layout_take(layout, 2 * rows * sizeof *plan->spans);
+    plan->clusters = layout_take(layout, rows * sizeof *plan->clusters);
+    plan->parts = layout_take(layout, rows * sizeof *plan->parts);
 }
 
 void forward_layout(struct forward_buffers *out, const struct model *model, int members, uint8_t *base)
@@ -66,6 +74,7 @@ void forward_layout(struct forward_buffers *out, const struct model *model, int 
     out->scratch_bytes = layout_align(model->kernels->attention_scratch_bytes(
         h->heads, h->kv_heads, h->head_dim, rows < FORWARD_ATTENTION_ROWS ? rows : FORWARD_ATTENTION_ROWS));
     out->scratch = layout_take(&layout, out->scratch_bytes * (size_t)members);
+    take_plan(&out->attention, &layout, (size_t)rows);
     out->memory = base;
     out->memory_bytes = layout.at_bytes;
 }
@@ -191,25 +200,26 @@ static void finish_rows(const struct forward *f, const struct layer_weights *w, 
     forward_barrier(f);
 }
 
-/* `run` counts the sequence's rows by FORWARD_ATTENTION_ROWS. */
-static void attend(const struct forward *f, const struct batch_sequence *sequence, int32_t layer, int32_t run,
+static void attend(const struct forward *f, const struct attention_cluster *cluster, int32_t layer,
                    int32_t kv_head)
 {
     const struct model *model = f->model;
     const struct hparams *h = &model->hparams;
-    const int32_t first = run * FORWARD_ATTENTION_ROWS, left = sequence->rows - first;
+    const struct attention_plan *plan = &model->buffers.attention;
+    const struct attention_row *rows = plan->rows + cluster->first_row;
+    const struct attention_span *spans = plan->spans + cluster->first_span;
     const int32_t width = h->heads * h->head_dim;
-    const size_t offset = (size_t)(sequence->first_row + first) * (size_t)width;
+    const size_t offset = cluster->parts > 1 ? 0 : (size_t)rows->row * (size_t)width;
     const struct attention_args args = {
         .q = model->buffers.q + offset,
         .out = model->buffers.attention_out + offset,
         .q_stride = width,
         .out_stride = width,
-        .rows = left < FORWARD_ATTENTION_ROWS ? left : FORWARD_ATTENTION_ROWS,
-        .first_position = sequence->context_tokens + first,
-        .block_table = sequence->window ? f->kv->consecutive : sequence->block_table,
+        .rows = cluster->rows,
+        .first_position = rows->position,
+        .block_table = cluster->window ? f->kv->consecutive : spans->block_table,
         .layer_base =
-            (sequence->window ? sequence->window : f->kv->memory) + (size_t)layer * f->kv->layer_bytes,
+            (cluster->window ? cluster->window : f->kv->memory) + (size_t)layer * f->kv->layer_bytes,
         .block_stride_bytes = f->kv->block_bytes,
         .block_tokens = f->kv->block_tokens,
         .heads = h->heads,
@@ -219,34 +229,35 @@ static void attend(const struct forward *f, const struct batch_sequence *sequenc
         .scale = (float)(1.0 / sqrt((double)h->head_dim)),
         .kv_format = model->kv_format,
     };
-    model->kernels->attention(&args, kv_head, kv_head + 1,
-                              model->buffers.scratch + (size_t)f->member * model->buffers.scratch_bytes);
+    void *scratch = model->buffers.scratch + (size_t)f->member * model->buffers.scratch_bytes;
+    if (cluster->parts == 1)
+        model->kernels->attention(&args, kv_head, kv_head + 1, scratch);
+    else
+        model->kernels->attention_spans(&args, rows, spans, cluster->spans, kv_head, kv_head + 1, scratch);
 }
 
-static int32_t attention_runs(const struct batch_sequence *sequence)
-{
-    return (sequence->rows + FORWARD_ATTENTION_ROWS - 1) / FORWARD_ATTENTION_ROWS;
-}
-
-/* Items are (kv head, sequence, run of rows), numbered in that order and taken by whoever is free: sequences
- * that share blocks read one head's keys and values one after the other, while they are in the cache. */
+/* Items are (kv head, cluster), taken by whoever is free. */
 static void attend_rows(const struct forward *f, int32_t layer)
 {
-    const struct batch_sequence *sequences = f->batch->sequences;
-    int64_t runs = 0;
-    for (int32_t i = 0; i < f->batch->sequence_count; i++)
-        runs += attention_runs(&sequences[i]);
-    int64_t index = thread_team_next(f->model->team);
-    for (int32_t kv_head = 0; kv_head < f->model->hparams.kv_heads; kv_head++) {
-        int64_t first = kv_head * runs; /* item of run 0 of the sequence at hand */
-        for (int32_t i = 0; i < f->batch->sequence_count; i++) {
-            const int64_t last = first + attention_runs(&sequences[i]);
-            for (; index < last; index = thread_team_next(f->model->team))
-                attend(f, &sequences[i], layer, (int32_t)(index - first), kv_head);
-            first = last;
-        }
-    }
+    const struct attention_plan *plan = &f->model->buffers.attention;
+    const int32_t items = f->model->hparams.kv_heads * plan->cluster_count;
+    for (int32_t i = thread_team_next(f->model->team); i < items; i = thread_team_next(f->model->team))
+        attend(f, &plan->clusters[i % plan->cluster_count], layer, i / plan->cluster_count);
     forward_barrier(f);
+}
+
+/* Clusters no larger than leaves every member a few items. */
+static void plan_attention(const struct forward *f)
+{
+    const struct model *model = f->model;
+    const int64_t rows = (int64_t)f->rows * model->hparams.kv_heads /
+                         ((int64_t)thread_team_size(model->team) * ITEMS_PER_MEMBER);
+    const struct attention_plan_limits limits = {
+        .block_tokens = f->kv->block_tokens,
+        .tile_tokens = model->kernels->attention_tile_tokens,
+        .part_rows = FORWARD_ATTENTION_ROWS,
+        .cluster_rows = rows < FORWARD_ATTENTION_ROWS ? (int32_t)rows : FORWARD_ATTENTION_ROWS};
+    attention_plan_build(&f->model->buffers.attention, f->batch, &limits);
 }
 
 /* In the last layer nothing behind attention is needed of rows without logits: moves the others up. */
@@ -348,5 +359,6 @@ void model_forward(struct model *model, struct kv_cache *kv, const struct batch 
           kv->block_bytes == model_block_bytes(model, kv->block_tokens));
     struct forward forward = {
         .model = model, .kv = kv, .batch = batch, .logits = logits, .rows = batch->row_count};
+    plan_attention(&forward);
     thread_team_run(model->team, forward_member, &forward);
 }

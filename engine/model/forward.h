@@ -6,6 +6,7 @@
 
 #include "base/block_key.h"
 #include "engine/kernels/thread_team.h"
+#include "engine/model/attention_plan.h"
 #include "engine/model/model.h"
 #include "engine/model/moe.h"
 #include "engine/model/synthetic.h"
@@ -13,7 +14,8 @@
 
 /* Step buffers: one block of memory, R = max_batch_tokens rows. q..attention_out and gate, up are never alive
  * together and share their place, and so do the buffers of experts:
- *   x | normed | q k v attention_out  or  gate up  or  moe | cos sin | operands | scratch of each member */
+ *   x | normed | q k v attention_out  or  gate up  or  moe | cos sin | operands | scratch of each member |
+ * plan */
 struct forward_buffers {
     float *x;             /* [R][hidden] residual stream */
     float *normed;        /* [R][hidden] normalised rows; then the output of o and down */
@@ -26,6 +28,7 @@ struct forward_buffers {
     uint8_t *operands; /* activation data of the widest product */
     uint8_t *scratch;  /* [members][scratch_bytes] */
     size_t scratch_bytes;
+    struct attention_plan attention; /* of the step at hand */
     uint8_t *memory;
     size_t memory_bytes;
 };
@@ -71,7 +74,7 @@ static inline void forward_barrier(const struct forward *f)
     thread_team_barrier(f->model->team);
 }
 
-enum { FORWARD_ATTENTION_ROWS = 64 }; /* rows of one sequence in one attention call, at most */
+enum { FORWARD_ATTENTION_ROWS = 64 }; /* in one attention call, at most */
 
 /* Lays the buffers out from `base` (NULL: only sizes) for the model's hparams, kernels, formats and limits.
  */

@@ -6,7 +6,7 @@
 #include "engine/kv/kv_cache.h"
 #include "engine/model/model.h"
 
-enum { RUNNER_MAX_BLOCKS = 64, RUNNER_MAX_ROWS = 512, RUNNER_MAX_PARTS = 16 };
+enum { RUNNER_MAX_BLOCKS = 1024, RUNNER_MAX_ROWS = 512, RUNNER_MAX_PARTS = 64 };
 
 struct model_runner {
     struct model *model;
