@@ -281,7 +281,7 @@ static void a_job_that_loads_ends_at_once(void **state)
     struct error err = {0};
     static struct tier_store stores[2];
     for (int i = 0; i < 2; i++)
-        stores[i] = (struct tier_store){slow_get, no_put, no_touch, no_close};
+        stores[i] = (struct tier_store){.get = slow_get, .put = no_put, .touch = no_touch, .close = no_close};
     gets = 0;
     gets_wait = true;
     assert_int_equal(channel_open(&done, 16, &err), STATUS_OK);

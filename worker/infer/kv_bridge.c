@@ -541,9 +541,11 @@ void kv_bridge_spill(struct kv_bridge *bridge, const struct engine_event *events
 
 void kv_bridge_keep(struct kv_bridge *bridge, const struct engine_request *request)
 {
-    size_t count = engine_block_keys(bridge->engine, request, bridge->keys, bridge->max_blocks);
+    if (!bridge->options.tier)
+        return;
+    size_t count = engine_block_keys(bridge->options.engine, request, bridge->keys, bridge->max_blocks);
     struct block_key parent =
-        block_key_root(engine_fingerprint(bridge->engine), request->salt, request->salt_bytes);
+        block_key_root(engine_fingerprint(bridge->options.engine), request->salt, request->salt_bytes);
     for (size_t i = 0; i < count; parent = bridge->keys[i++]) {
         const struct engine_event block = {.key = bridge->keys[i],
                                            .parent = parent,
