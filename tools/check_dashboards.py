@@ -60,6 +60,9 @@ DASHBOARDS = {
         ("From taking a job to its first token", "s", quantiles("vllm:time_to_first_token_seconds")),
         ("From taking a job to its admission", "s", quantiles("vllm:request_queue_time_seconds")),
         ("Between tokens", "s", quantiles("vllm:inter_token_latency_seconds")),
+        ("Engine's time, seconds per second", "short", [
+            ("in steps", rate("millrace_engine_step_seconds_total")),
+            ("between steps, with work at hand", rate("millrace_engine_gap_seconds_total"))]),
         ("Prefill and decode, mean", "s", [
             ("prefill", rate("vllm:request_prefill_time_seconds_sum") + " / " + rate("vllm:request_prefill_time_seconds_count")),
             ("decode", rate("vllm:request_decode_time_seconds_sum") + " / " + rate("vllm:request_decode_time_seconds_count"))]),
