@@ -224,9 +224,11 @@ static void beams_are_those_of_transformers(void **state)
     enum { MOST_CASES = 512 };
     static struct json_document *documents[MOST_CASES];
     const struct json *cases[MOST_WAITING];
-    size_t count = read_cases(documents, MOST_CASES), checked = 0;
+    size_t count = read_cases(documents, MOST_CASES), checked = 0, constrained = 0;
     (void)state;
-    assert_true(count >= 200);
+    for (size_t i = 0; i < count; i++)
+        constrained += json_member(json_root(documents[i]), "items")->count > 0;
+    assert_true(constrained >= 200 && constrained < count);
     for (size_t set = 0; set < sizeof sets / sizeof sets[0]; set++)
         for (size_t first = 0, end; first < count; first = end) {
             struct machine machine = {0};
