@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Any bytes as a form of output, the first of which says its kind: r a regular expression, s a JSON schema, e
 // a grammar, c choices. Refused with a sentence, or a machine that can be walked: whatever a state allows
-// leads on, and what it wrote is UTF-8, and JSON for a schema.
+// leads on, what it wrote is UTF-8, and JSON for a schema, and a state that is said to be alike allows the
+// same.
 #include <stdint.h>
 #include <string.h>
 
@@ -45,13 +46,25 @@ static int choose(struct matcher *matcher, uint32_t state, unsigned wish)
     return -1;
 }
 
+static bool allow_the_same(struct matcher *matcher, uint32_t a, uint32_t b)
+{
+    for (unsigned byte = 0; byte < 256; byte++)
+        if ((matcher_step(matcher, a, (unsigned char)byte) == MATCHER_DEAD) !=
+            (matcher_step(matcher, b, (unsigned char)byte) == MATCHER_DEAD))
+            return matcher_is_over(matcher);
+    return true;
+}
+
 static void walk(struct matcher *matcher, enum grammar_kind kind, uint32_t seed)
 {
     char text[MOST_STEPS];
-    uint32_t state = MATCHER_START;
+    uint32_t state = MATCHER_START, alike = state, shift = seed * 41 % GRAMMAR_ALIKE_BYTES;
     for (size_t bytes = 0; bytes < MOST_STEPS && !matcher_is_over(matcher); bytes++) {
         if (matcher_accepts(matcher, state))
             check_text(kind, text, bytes);
+        if (bytes % GRAMMAR_ALIKE_BYTES == shift) /* so many bytes long it allows the same */
+            alike = matcher_alike(matcher, state);
+        CHECK(allow_the_same(matcher, state, alike));
         seed = seed * 1664525 + 1013904223;
         int byte = choose(matcher, state, seed >> 24);
         CHECK(byte >= 0 || matcher_accepts(matcher, state) || matcher_is_over(matcher) ||
@@ -60,6 +73,7 @@ static void walk(struct matcher *matcher, enum grammar_kind kind, uint32_t seed)
             return;
         text[bytes] = (char)byte;
         state = matcher_step(matcher, state, (unsigned char)byte);
+        alike = matcher_step(matcher, alike, (unsigned char)byte);
     }
 }
 
