@@ -104,8 +104,9 @@ def main():
         create_topics(kafka)
         redis = Redis(space).start()
         options = {"engine": {"threads": 1, "kv_memory_mb": 8, "max_sequences": 16},
-                   "kvtier": {"enabled": True, "address": "unix://%s" % redis.path}}
-        workers = [Worker(space, MILLRACE, "w%d" % i, broker.address, any_model(), **options).start() for i in range(2)]
+                   "kvtier": {"enabled": True, "address": "unix://%s" % redis.path, "host_mb": 16}}
+        workers = [Worker(space, MILLRACE, "w%d" % i, broker.address, any_model(),
+                          kv_events={"bind": "tcp://127.0.0.1:%d" % free_port()}, **options).start() for i in range(2)]
         for worker in workers:
             worker.wait_ready()
         prometheus = Prometheus(space, ["127.0.0.1:%d" % worker.http for worker in workers])
