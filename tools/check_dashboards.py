@@ -67,6 +67,14 @@ DASHBOARDS = {
         ("KV events", "short", [("batches/s", rate("millrace_kv_event_batches_total")),
                                 ("lost/s", rate("millrace_kv_event_batches_lost_total"))]),
     ]),
+    "experts": ("Millrace: experts", [  # of mixture-of-experts models; empty for others
+        ("Busiest expert over the mean", "short", [
+            ("rows", "%s / %s * max (millrace_moe_experts%s)" % (
+                rate("millrace_moe_hottest_expert_rows_total"), rate("millrace_moe_expert_rows_total"), W))]),
+        ("Experts used by a layer in a step", "short", [
+            ("experts", rate("millrace_moe_experts_used_total") + " / " + rate("millrace_moe_layer_steps_total"))]),
+        ("Rows given to experts per second", "short", [("rows", rate("millrace_moe_expert_rows_total"))]),
+    ]),
     "latency": ("Millrace: latency", [
         ("From taking a job to its result", "s", quantiles("vllm:e2e_request_latency_seconds")),
         ("From taking a job to its first token", "s", quantiles("vllm:time_to_first_token_seconds")),

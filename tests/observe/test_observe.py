@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What an operator sees, with Debian's prometheus and promtool: the rules are well-formed and each alert fires on its own
-trouble; two workers under load, with Redis, are scraped, and every curve of our dashboards and of vLLM's has data;
+trouble; workers under load, with Redis and with experts, are scraped, and every curve of our dashboards and of vLLM's has data;
 `promtool check metrics` finds nothing to say about millrace_*, and about vllm:* only what vLLM's own names bring along.
 Not part of ./test: it needs the package prometheus.
 
@@ -10,6 +10,7 @@ import json
 import math
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -88,11 +89,26 @@ class Prometheus:
         return any(math.isfinite(float(one["value"][1])) for one in found)
 
 
+def model_with_experts(space):
+    """The miniature mixture of experts, with a tokenizer that says bytes."""
+    folder = space / "experts-model"
+    shutil.copytree(ROOT / "tests/golden/models/qwen3-moe", folder)
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]  # GPT-2's letters for bytes
+    letters = [chr(byte) for byte in plain] + [chr(256 + i) for i in range(256 - len(plain))]
+    (folder / "tokenizer.json").write_text(json.dumps({
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
+        "post_processor": None, "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        "model": {"type": "BPE", "vocab": {letter: 4 + i for i, letter in enumerate(letters)}, "merges": []}}))
+    return folder
+
+
 def send(kafka, first, count):
     for partition in range(6):
         records = []
         for i in range(first + partition, first + count, 6):
-            body = {"prompt": "Customer %d bought: " % (i % 5) + "kettle, mug, tea towel, " * 20, "max_tokens": 20, "seed": i,
+            bought = "a mug" if i % 10 == 9 else "kettle, mug, tea towel, " * 20
+            body = {"prompt": "Customer %d bought: %s" % (i % 5, bought), "max_tokens": 20, "seed": i,
                     "temperature": 7 if i % 25 == 3 else 0.9}
             records.append((None, jobs.encode(jobs.line("o-%d" % i, **body)), [("millrace-stream", b"1")]))
         kafka.produce("millrace.jobs", partition, records)
@@ -107,6 +123,8 @@ def main():
                    "kvtier": {"enabled": True, "address": "unix://%s" % redis.path, "host_mb": 16}}
         workers = [Worker(space, MILLRACE, "w%d" % i, broker.address, any_model(),
                           kv_events={"bind": "tcp://127.0.0.1:%d" % free_port()}, **options).start() for i in range(2)]
+        workers.append(Worker(space, MILLRACE, "experts", broker.address, model_with_experts(space),
+                              kafka={"group_id": "experts"}).start())  # answers the short jobs too
         for worker in workers:
             worker.wait_ready()
         prometheus = Prometheus(space, ["127.0.0.1:%d" % worker.http for worker in workers])
