@@ -15,7 +15,7 @@
     X(model, unknown_model, ENUM, "reject", "reject|accept", 0,                                             \
       "a job that names another model: 404, or run it anyway")                                              \
     X(model, weight_format, ENUM, "auto", "auto|f32|bf16|int8|int4", 0, "format the weights are packed to") \
-    X(model, kv_format, ENUM, "auto", "auto|f32|bf16", 0, "format of the KV cache")                         \
+    X(model, kv_format, ENUM, "auto", "auto|f32|bf16|int8", 0, "format of the KV cache")                    \
     X(model, weight_cache, STRING, "", 0, 0,                                                                \
       "directory that keeps packed weights, so that the next start reads them; empty: none")                \
     X(model, kernels, ENUM, "auto", "auto|generic|openblas|avx2|avx512|amx", 0, "kernel set")

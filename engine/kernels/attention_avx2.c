@@ -19,7 +19,7 @@
 
 enum {
     LANES = 8,
-    LINE_BYTES = 64, /* of a group: 16 lanes of 4 bytes, two vectors */
+    CACHE_LINE_BYTES = 64,
     GROUP_TOKENS = 16,
     TILE_GROUPS = AVX2_ATTENTION_TILE_TOKENS / GROUP_TOKENS,
     TILE_TOKENS = AVX2_ATTENTION_TILE_TOKENS,
@@ -42,15 +42,23 @@ static int32_t padded_dim(int32_t head_dim)
     return (head_dim + 15) / 16 * 16;
 }
 
-static size_t element_bytes(enum kv_format format)
+/* Bytes of a lane of a line: an element, or two of bf16. */
+ALWAYS_INLINE size_t lane_bytes(enum kv_format format)
 {
-    return format == KV_F32 ? sizeof(float) : sizeof(uint16_t);
+    return format == KV_INT8 ? 1 : 4;
+}
+
+/* Lines of 16 lanes that K (or V) of 16 tokens fill, without scales. */
+static size_t values_bytes(enum kv_format format, int32_t head_dim)
+{
+    const size_t bytes = (size_t)padded_dim(head_dim) * GROUP_TOKENS * lane_bytes(format);
+    return format == KV_BF16 ? bytes / 2 : bytes;
 }
 
 /* K (or V) of 16 tokens of one head. */
 static size_t half_group_bytes(enum kv_format format, int32_t head_dim)
 {
-    return (size_t)padded_dim(head_dim) * GROUP_TOKENS * element_bytes(format);
+    return values_bytes(format, head_dim) + (format == KV_INT8 ? GROUP_TOKENS * sizeof(float) : 0);
 }
 
 size_t avx2_kv_block_bytes(enum kv_format format, int32_t block_tokens, int32_t kv_heads, int32_t head_dim)
@@ -78,6 +86,27 @@ static void store_bf16(uint16_t *k_out, uint16_t *v_out, int32_t token, int32_t 
     }
 }
 
+/* x as whole multiples of the scale that is returned, from -127 to 127, as the generic set rounds them. */
+static float quantise(int8_t *out, size_t stride, const float *x, int32_t head_dim)
+{
+    float max = 0.0f;
+    for (int32_t d = 0; d < head_dim; d++)
+        max = fmaxf(max, fabsf(x[d]));
+    const float inverse = max > 0.0f ? 127.0f / max : 0.0f;
+    for (int32_t d = 0; d < padded_dim(head_dim); d++)
+        out[(size_t)d * stride] = d < head_dim ? (int8_t)rintf(x[d] * inverse) : 0;
+    return max / 127.0f;
+}
+
+static void store_int8(uint8_t *k_out, uint8_t *v_out, int32_t token, int32_t head_dim, const float *k,
+                       const float *v)
+{
+    const size_t scales = values_bytes(KV_INT8, head_dim);
+    ((float *)(k_out + scales))[token] = quantise((int8_t *)k_out + token, GROUP_TOKENS, k, head_dim);
+    ((float *)(v_out + scales))[token] =
+        quantise((int8_t *)v_out + token * padded_dim(head_dim), 1, v, head_dim);
+}
+
 void avx2_kv_store(uint8_t *block, enum kv_format format, int32_t slot, int32_t block_tokens,
                    int32_t kv_heads, int32_t head_dim, const float *k, const float *v)
 {
@@ -88,6 +117,8 @@ void avx2_kv_store(uint8_t *block, enum kv_format format, int32_t slot, int32_t 
             block + (size_t)(head * (block_tokens / GROUP_TOKENS) + slot / GROUP_TOKENS) * 2 * half;
         if (format == KV_F32)
             store_f32((float *)group, (float *)(group + half), token, head_dim, k, v);
+        else if (format == KV_INT8)
+            store_int8(group, group + half, token, head_dim, k, v);
         else
             store_bf16((uint16_t *)group, (uint16_t *)(group + half), token, head_dim, k, v);
     }
@@ -171,7 +202,7 @@ struct depth {
     size_t x_stride;
     const uint8_t *lines[MAX_LINES], *next[MAX_LINES]; /* next: will be wanted soon */
     size_t pair_bytes;                                 /* from elements i, i + 1 to i + 2, i + 3 */
-    size_t second_bytes;                               /* f32: from element i to i + 1 */
+    size_t second_bytes;                               /* from element i to i + 1; bf16: none */
     int32_t elements;
 };
 
@@ -180,6 +211,9 @@ ALWAYS_INLINE __m256 load_element(enum kv_format format, const int element, cons
 {
     if (format == KV_F32)
         return _mm256_load_ps((const float *)(at + (element == 1 ? second : 0)));
+    if (format == KV_INT8)
+        return _mm256_cvtepi32_ps(
+            _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(at + (element == 1 ? second : 0)))));
     const __m256i pair = _mm256_load_si256((const __m256i *)at);
     return _mm256_castsi256_ps(element == 0 ? _mm256_slli_epi32(pair, 16)
                                             : _mm256_and_si256(pair, _mm256_set1_epi32((int)0xffff0000u)));
@@ -208,9 +242,9 @@ ALWAYS_INLINE void take_element(enum kv_format format, const int queries, const 
     __m256 vectors[2 * MAX_LINES];
     UNROLL
     for (int v = 0; v < 2 * lines; v++)
-        vectors[v] =
-            load_element(format, element, depth->lines[v / 2] + at + (size_t)(v % 2) * (LINE_BYTES / 2),
-                         depth->second_bytes);
+        vectors[v] = load_element(format, element,
+                                  depth->lines[v / 2] + at + (size_t)(v % 2) * LANES * lane_bytes(format),
+                                  depth->second_bytes);
     KEEP_WORD(stride);
     step(lines, 0, half, acc, vectors, x + element, stride);
     step(lines, half, queries, acc, vectors, rest + element, stride);
@@ -228,7 +262,7 @@ ALWAYS_INLINE void accumulate(enum kv_format format, const int queries, const in
         UNROLL
         for (int l = 0; l < lines; l++) {
             _mm_prefetch((const char *)depth->next[l] + at, _MM_HINT_T0);
-            if (format == KV_F32)
+            if (format != KV_BF16)
                 _mm_prefetch((const char *)depth->next[l] + at + depth->second_bytes, _MM_HINT_T0);
         }
     }
@@ -237,7 +271,7 @@ ALWAYS_INLINE void accumulate(enum kv_format format, const int queries, const in
 }
 
 struct scores {
-    _Alignas(LINE_BYTES) float at[TILE_QUERIES][TILE_TOKENS];
+    _Alignas(CACHE_LINE_BYTES) float at[TILE_QUERIES][TILE_TOKENS];
 };
 
 /* scores[query][..] = q . k of groups g to g + lines - 1. */
@@ -246,8 +280,8 @@ ALWAYS_INLINE void score(enum kv_format format, const int queries, const int lin
 {
     struct depth depth = {.x = h->q + (size_t)first_query * (size_t)h->dim,
                           .x_stride = (size_t)h->dim,
-                          .pair_bytes = 2 * GROUP_TOKENS * element_bytes(format),
-                          .second_bytes = LINE_BYTES,
+                          .pair_bytes = GROUP_TOKENS * lane_bytes(format) * (format == KV_BF16 ? 1 : 2),
+                          .second_bytes = GROUP_TOKENS * lane_bytes(format),
                           .elements = h->dim};
     __m256 acc[TILE_QUERIES][2 * MAX_LINES];
     UNROLL
@@ -300,9 +334,10 @@ ALWAYS_INLINE void mix(enum kv_format format, const int queries, const int lines
                        float *out, const struct tile *tile, int32_t tokens, const struct scores *weights,
                        const float *decay, int32_t d)
 {
-    const size_t columns = (size_t)h->dim * 4; /* bytes of f32, or of pairs of bf16 */
-    struct depth depth = {
-        .x_stride = TILE_TOKENS, .pair_bytes = columns * (format == KV_F32 ? 2 : 1), .second_bytes = columns};
+    const size_t columns = (size_t)h->dim * lane_bytes(format);
+    struct depth depth = {.x_stride = TILE_TOKENS,
+                          .pair_bytes = columns * (format == KV_BF16 ? 1 : 2),
+                          .second_bytes = columns};
     __m256 acc[TILE_QUERIES][2 * MAX_LINES];
     UNROLL
     for (int i = 0; i < queries; i++)
@@ -315,7 +350,7 @@ ALWAYS_INLINE void mix(enum kv_format format, const int queries, const int lines
         depth.x = weights->at[0] + g * GROUP_TOKENS;
         UNROLL
         for (int l = 0; l < lines; l++) {
-            const size_t at = h->half_bytes + (size_t)d * 4 + (size_t)l * LINE_BYTES;
+            const size_t at = h->half_bytes + ((size_t)d + (size_t)l * 2 * LANES) * lane_bytes(format);
             depth.lines[l] = tile->groups[g] + at, depth.next[l] = tile->next[g] + at;
         }
         accumulate(format, queries, lines, acc, &depth);
@@ -324,6 +359,18 @@ ALWAYS_INLINE void mix(enum kv_format format, const int queries, const int lines
     for (int i = 0; i < queries; i++)
         for (int v = 0; v < 2 * lines; v++)
             _mm256_store_ps(out + (size_t)i * (size_t)h->dim + d + v * LANES, acc[i][v]);
+}
+
+/* Scores, or weights, of whole groups times the scales of their keys, or values. */
+static void apply_scales(const struct heads *h, float *scores, const struct tile *tile, int32_t groups,
+                         size_t half)
+{
+    const size_t at = half + values_bytes(KV_INT8, h->args->head_dim);
+    for (int32_t g = 0; g < groups; g++, scores += GROUP_TOKENS)
+        for (int32_t i = 0; i < GROUP_TOKENS; i += LANES) {
+            const __m256 scales = _mm256_load_ps((const float *)(tile->groups[g] + at) + i);
+            _mm256_store_ps(scores + i, _mm256_mul_ps(_mm256_load_ps(scores + i), scales));
+        }
 }
 
 /* Queries from first_query on, of which the furthest sees `tokens` positions of the tile. */
@@ -341,8 +388,12 @@ ALWAYS_INLINE void attend_queries(enum kv_format format, const int queries, cons
         score(format, queries, 1, h, first_query, tile, g, &scores);
     for (int i = 0; i < queries; i++) {
         struct query *query = &h->queries[first_query + i];
+        if (format == KV_INT8)
+            apply_scales(h, scores.at[i], tile, groups, 0);
         mask(h->args, query->position, scores.at[i], tile->first, groups * GROUP_TOKENS);
         decay[i] = weigh(query, scores.at[i], groups * GROUP_TOKENS);
+        if (format == KV_INT8)
+            apply_scales(h, scores.at[i], tile, groups, h->half_bytes);
     }
     float *out = h->acc + (size_t)first_query * (size_t)h->dim;
     for (; d + lines * 16 <= h->dim; d += lines * 16)
@@ -361,11 +412,12 @@ ALWAYS_INLINE void attend_queries(enum kv_format format, const int queries, cons
     }
 COUNTS(DEFINE_ATTEND, F32)
 COUNTS(DEFINE_ATTEND, BF16)
+COUNTS(DEFINE_ATTEND, INT8)
 
 #define LIST_ATTEND(format, queries) [KV_##format][queries] = attend_##format##_##queries,
-static void (*const attend[2][TILE_QUERIES + 1])(const struct heads *h, int32_t first_query,
+static void (*const attend[3][TILE_QUERIES + 1])(const struct heads *h, int32_t first_query,
                                                  const struct tile *tile, int32_t tokens) = {
-    COUNTS(LIST_ATTEND, F32) COUNTS(LIST_ATTEND, BF16)};
+    COUNTS(LIST_ATTEND, F32) COUNTS(LIST_ATTEND, BF16) COUNTS(LIST_ATTEND, INT8)};
 
 /* Positions of a tile that queries [first, last) see, counted from its start: 0 when none does. */
 static int32_t tokens_seen(const struct heads *h, int32_t first, int32_t last, int32_t tile_first)

@@ -5,6 +5,7 @@
 // head_dim padded with zeros to a multiple of 16:
 //   f32   K [head_dim][16 tokens]         V [16 tokens][head_dim]
 //   bf16  K [head_dim / 2][16 tokens][2]  V [16 tokens / 2][head_dim][2]   neighbours share a 32-bit lane
+//   int8  as f32; behind K and behind V the scales of the 16 tokens, f32
 #ifndef ENGINE_KERNELS_ATTENTION_AVX2_H
 #define ENGINE_KERNELS_ATTENTION_AVX2_H
 

@@ -14,7 +14,7 @@
 
 enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16 };                          /* of a checkpoint tensor */
 enum weight_format { WEIGHT_F32, WEIGHT_BF16, WEIGHT_INT8, WEIGHT_INT4 }; /* of a packed matrix */
-enum kv_format { KV_F32, KV_BF16 };
+enum kv_format { KV_F32, KV_BF16, KV_INT8 }; /* int8: one scale per token, kv head, and K or V */
 
 /* A matrix [n][k] packed for one kernel set: y[row][n] = sum_k x[row][k] * w[n][k]. */
 struct weight {
@@ -95,6 +95,7 @@ struct kernels {
     void (*swiglu)(float *y, const float *gate, const float *up, int32_t n); /* silu(gate) * up */
     void (*add)(float *y, const float *x, int32_t n);                        /* y += x */
 
+    bool has_kv_int8; /* every set has f32 and bf16 */
     /* KV cache: bytes of one layer of one block, storing one token, attending. */
     size_t (*kv_block_bytes)(enum kv_format format, int32_t block_tokens, int32_t kv_heads, int32_t head_dim);
     /* k, v: [kv_heads * head_dim] of one token; slot: index within the block. */

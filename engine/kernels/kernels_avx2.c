@@ -23,6 +23,7 @@ const struct kernels kernels_avx2 = {
     .rope = kernels_generic_rope,
     .swiglu = kernels_generic_swiglu,
     .add = kernels_generic_add,
+    .has_kv_int8 = true,
     .kv_block_bytes = avx2_kv_block_bytes,
     .kv_store = avx2_kv_store,
     .attention_scratch_bytes = avx2_attention_scratch_bytes,

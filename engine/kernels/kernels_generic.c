@@ -150,19 +150,37 @@ void kernels_generic_add(float *y, const float *x, int32_t n)
         y[i] += x[i];
 }
 
-static size_t kv_element_bytes(enum kv_format format)
+static size_t kv_row_bytes(enum kv_format format, int32_t head_dim)
 {
-    return format == KV_F32 ? sizeof(float) : sizeof(uint16_t);
+    if (format == KV_INT8)
+        return sizeof(float) + (size_t)head_dim;
+    return (size_t)head_dim * (format == KV_F32 ? sizeof(float) : sizeof(uint16_t));
 }
 
 size_t kernels_generic_kv_block_bytes(enum kv_format format, int32_t block_tokens, int32_t kv_heads,
                                       int32_t head_dim)
 {
-    return 2 * (size_t)kv_heads * (size_t)block_tokens * (size_t)head_dim * kv_element_bytes(format);
+    return 2 * (size_t)kv_heads * (size_t)block_tokens * kv_row_bytes(format, head_dim);
+}
+
+/* The scale, then whole multiples of it from -127 to 127. */
+static void store_int8(uint8_t *out, const float *x, int32_t n)
+{
+    float max = 0.0f;
+    for (int32_t i = 0; i < n; i++)
+        max = fmaxf(max, fabsf(x[i]));
+    const float scale = max / 127.0f, inverse = max > 0.0f ? 127.0f / max : 0.0f;
+    memcpy(out, &scale, sizeof scale);
+    for (int32_t i = 0; i < n; i++)
+        out[sizeof scale + (size_t)i] = (uint8_t)(int8_t)rintf(x[i] * inverse);
 }
 
 static void store_row(uint8_t *out, enum kv_format format, const float *x, int32_t n)
 {
+    if (format == KV_INT8) {
+        store_int8(out, x, n);
+        return;
+    }
     if (format == KV_F32) {
         memcpy(out, x, (size_t)n * sizeof *x);
         return;
@@ -174,7 +192,7 @@ static void store_row(uint8_t *out, enum kv_format format, const float *x, int32
 void kernels_generic_kv_store(uint8_t *block, enum kv_format format, int32_t slot, int32_t block_tokens,
                               int32_t kv_heads, int32_t head_dim, const float *k, const float *v)
 {
-    size_t row_bytes = (size_t)head_dim * kv_element_bytes(format);
+    size_t row_bytes = kv_row_bytes(format, head_dim);
     size_t v_offset = kernels_generic_kv_block_bytes(format, block_tokens, kv_heads, head_dim) / 2;
     for (int32_t head = 0; head < kv_heads; head++) {
         uint8_t *out = block + ((size_t)head * (size_t)block_tokens + (size_t)slot) * row_bytes;
@@ -197,8 +215,43 @@ static const uint8_t *kv_row(const struct kv_view *view, int32_t position)
     return block + view->head_offset + (size_t)(position % args->block_tokens) * view->row_bytes;
 }
 
+static float scale_of(const uint8_t *row)
+{
+    float scale;
+    memcpy(&scale, row, sizeof scale);
+    return scale;
+}
+
+static float dot_int8(const float *a, const uint8_t *row, int32_t n)
+{
+    const int8_t *b = (const int8_t *)(row + sizeof(float));
+    float lanes[LANES] = {0};
+    for (int32_t i = 0; i < n; i++)
+        lanes[i % LANES] += a[i] * (float)b[i];
+    return fold_lanes(lanes) * scale_of(row);
+}
+
+static float dot_key(const struct attention_args *args, const float *q, const uint8_t *k)
+{
+    switch (args->kv_format) {
+    case KV_F32:
+        return dot_f32(q, (const float *)k, args->head_dim);
+    case KV_BF16:
+        return dot_bf16(q, (const uint16_t *)k, args->head_dim);
+    default:
+        return dot_int8(q, k, args->head_dim);
+    }
+}
+
 static void add_scaled_row(float *acc, float p, const uint8_t *row, enum kv_format format, int32_t n)
 {
+    if (format == KV_INT8) {
+        const int8_t *v = (const int8_t *)(row + sizeof(float));
+        p *= scale_of(row);
+        for (int32_t i = 0; i < n; i++)
+            acc[i] += p * (float)v[i];
+        return;
+    }
     if (format == KV_F32) {
         const float *v = (const float *)row;
         for (int32_t i = 0; i < n; i++)
@@ -223,10 +276,7 @@ static void attend_tile(const struct kv_view *view, const float *q, int32_t begi
     float scores[TILE_TOKENS];
     float max = softmax->max;
     for (int32_t i = begin; i < end; i++) {
-        const uint8_t *k = kv_row(view, i);
-        float dot = args->kv_format == KV_F32 ? dot_f32(q, (const float *)k, args->head_dim)
-                                              : dot_bf16(q, (const uint16_t *)k, args->head_dim);
-        scores[i - begin] = dot * args->scale;
+        scores[i - begin] = dot_key(args, q, kv_row(view, i)) * args->scale;
         if (scores[i - begin] > max)
             max = scores[i - begin];
     }
@@ -275,7 +325,7 @@ void kernels_generic_attention(const struct attention_args *args, int32_t kv_hea
     int32_t group = args->heads / args->kv_heads;
     struct kv_view view = {
         .args = args,
-        .row_bytes = (size_t)args->head_dim * kv_element_bytes(args->kv_format),
+        .row_bytes = kv_row_bytes(args->kv_format, args->head_dim),
         .v_offset = kernels_generic_kv_block_bytes(args->kv_format, args->block_tokens, args->kv_heads,
                                                    args->head_dim) /
                     2,
@@ -306,6 +356,7 @@ const struct kernels kernels_generic = {
     .rope = kernels_generic_rope,
     .swiglu = kernels_generic_swiglu,
     .add = kernels_generic_add,
+    .has_kv_int8 = true,
     .kv_block_bytes = kernels_generic_kv_block_bytes,
     .kv_store = kernels_generic_kv_store,
     .attention_scratch_bytes = kernels_generic_attention_scratch_bytes,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The portable ops by name, for kernel sets that replace only some of them. Contracts: kernels.h.
 //
-// KV layout of one layer of one block, shared by every set that uses these three ops; elements are f32 or
-// bf16 as kv_format says:
+// KV layout of one layer of one block, shared by every set that uses these three ops; elements are f32, bf16
+// or int8 as kv_format says, a row of int8 begins with its scale (f32):
 //   K [kv_heads][block_tokens][head_dim]  then  V [kv_heads][block_tokens][head_dim]
 #ifndef ENGINE_KERNELS_KERNELS_GENERIC_H
 #define ENGINE_KERNELS_KERNELS_GENERIC_H

@@ -20,7 +20,7 @@ enum { PLAN_BLOCK_TOKENS = 16, MAX_THREADS = 1024, MAX_ROWS = 1 << 20 };
 
 static const char *const weight_format_names[] = {
     [WEIGHT_F32] = "f32", [WEIGHT_BF16] = "bf16", [WEIGHT_INT8] = "int8", [WEIGHT_INT4] = "int4"};
-static const char *const kv_format_names[] = {[KV_F32] = "f32", [KV_BF16] = "bf16"};
+static const char *const kv_format_names[] = {[KV_F32] = "f32", [KV_BF16] = "bf16", [KV_INT8] = "int8"};
 
 static int index_of(const char *name, const char *const *names, int count)
 {
@@ -70,11 +70,14 @@ static enum status choose_weight_format(struct model *model, const char *name, e
 static enum status choose_kv_format(struct model *model, const char *name, enum dtype checkpoint,
                                     struct error *err)
 {
-    int index = index_of(name, kv_format_names, 2);
+    int index = index_of(name, kv_format_names, 3);
     if (strcmp(name, "auto") == 0)
         index = checkpoint == DTYPE_F32 ? KV_F32 : KV_BF16;
     if (index < 0)
-        return error_set(err, STATUS_INVALID, "KV format %.32s is unknown; use auto, f32 or bf16", name);
+        return error_set(err, STATUS_INVALID, "KV format %.32s is unknown; use auto, f32, bf16 or int8",
+                         name);
+    if (index == KV_INT8 && !model->kernels->has_kv_int8)
+        return error_set(err, STATUS_UNSUPPORTED, "kernel set %s has no int8 KV", model->kernels->name);
     model->kv_format = (enum kv_format)index;
     return STATUS_OK;
 }

@@ -20,7 +20,7 @@ struct model_options {
     const char *model_dir;
     const char *kernels;       /* "auto" | "generic" | "openblas" | "avx2" | "avx512" */
     const char *weight_format; /* "auto" (checkpoint's) | "f32" | "bf16" | "int8" | "int4" */
-    const char *kv_format;     /* "auto" (f32 for f32 checkpoints, else bf16) | "f32" | "bf16" */
+    const char *kv_format;     /* "auto" (f32 for f32 checkpoints, else bf16) | "f32" | "bf16" | "int8" */
     const char *weight_cache;  /* directory that keeps packed weights for the next start; NULL, "": none */
     int threads;               /* kernel team, this thread included; >= 1 */
     int32_t max_batch_tokens;  /* rows per forward: sizes the step buffers */

@@ -333,6 +333,11 @@ static void check_sequence(const struct kernels *set, struct attention_args shap
     free(out), free(expected), free(chunk);
 }
 
+static int last_kv_format(const struct kernels *set)
+{
+    return set->has_kv_int8 ? KV_INT8 : KV_BF16;
+}
+
 static void check_attention(const struct kernels *set)
 {
     const struct attention_args shapes[] = {
@@ -343,7 +348,7 @@ static void check_attention(const struct kernels *set)
         {.heads = 3, .kv_heads = 3, .head_dim = 16, .block_tokens = 16, .window = 130},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
-        for (int format = KV_F32; format <= KV_BF16; format++) {
+        for (int format = KV_F32; format <= last_kv_format(set); format++) {
             struct attention_args shape = shapes[i];
             shape.kv_format = (enum kv_format)format;
             check_sequence(set, shape, 1);
@@ -356,7 +361,7 @@ static void check_groups(const struct kernels *set)
 {
     static const int32_t dims[] = {64, 80, 96, 128}, windows[] = {0, 0, 70, 129};
     for (int32_t group = 1; group <= 8; group++)
-        for (int format = KV_F32; format <= KV_BF16; format++) {
+        for (int format = KV_F32; format <= last_kv_format(set); format++) {
             const struct attention_args shape = {.heads = 2 * group,
                                                  .kv_heads = 2,
                                                  .head_dim = dims[group % 4],

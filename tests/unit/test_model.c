@@ -135,8 +135,12 @@ static void wrong_options_are_one_sentence(void **state)
         refused_with(STATUS_UNSUPPORTED, "kernel set openblas has no int4", &options);
     }
     options = options_of(path);
-    options.kv_format = "int8";
-    refused_with(STATUS_INVALID, "KV format int8", &options);
+    options.kv_format = "int3";
+    refused_with(STATUS_INVALID, "KV format int3", &options);
+    if (kernels_find("openblas")) {
+        options.kernels = "openblas", options.kv_format = "int8";
+        refused_with(STATUS_UNSUPPORTED, "kernel set openblas has no int8 KV", &options);
+    }
     options = options_of(path);
     options.threads = 0;
     refused_with(STATUS_INVALID, "threads", &options);
@@ -168,6 +172,7 @@ static void fingerprint_covers_what_shapes_a_token(void **state)
          .kv_format = "f32"},
         {.kernels = "generic", .weight_format = "bf16", .kv_format = "f32"},
         {.kernels = "generic", .weight_format = "f32", .kv_format = "bf16"},
+        {.kernels = "generic", .weight_format = "f32", .kv_format = "int8"},
     };
     for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
         options = options_of(dir);

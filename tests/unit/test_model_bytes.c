@@ -18,7 +18,7 @@ static const char *const models[] = {"llama-llama3", "mistral",   "qwen2",    "q
                                      "mixtral",      "qwen2-moe", "qwen3-moe"};
 static const char *const sets[] = {"generic", "openblas", "avx2", "avx512", "amx"};
 static const char *const weight_formats[] = {"f32", "bf16", "int8", "int4"};
-static const char *const kv_formats[] = {"f32", "bf16"};
+static const char *const kv_formats[] = {"f32", "bf16", "int8"};
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
 static int32_t prompts[SEQUENCES][LENGTH];
@@ -122,9 +122,10 @@ static void logits_are_a_function_of_the_prefix(void **state)
                               weight_formats[format]);
                 continue;
             }
+            const size_t kinds = kernels->has_kv_int8 ? 3 : 2;
             for (size_t model = 0; model < COUNT(models); model++) /* the KV formats in turn */
                 check_variant(&(struct runner_options){models[model], sets[set], weight_formats[format],
-                                                       kv_formats[model % COUNT(kv_formats)], 1, 16});
+                                                       kv_formats[(model + format) % kinds], 1, 16});
         }
 }
 
