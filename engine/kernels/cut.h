@@ -20,4 +20,10 @@ static inline int32_t cut_at(struct cut cut, int32_t part)
     return (int32_t)((int64_t)cut.count * part / cut.parts);
 }
 
+/* The part that `index` is in. */
+static inline int32_t cut_part(struct cut cut, int32_t index)
+{
+    return (int32_t)((((int64_t)index + 1) * cut.parts - 1) / cut.count);
+}
+
 #endif

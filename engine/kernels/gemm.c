@@ -122,6 +122,12 @@ static void matmul(float *y, size_t y_stride, const struct weight *w, const stru
     }
 }
 
+void kernels_openblas_product(float *y, int32_t y_stride, const float *w, const float *x, int32_t rows,
+                              int32_t n, int32_t k)
+{
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, n, k, 1.0f, x, k, w, k, 0.0f, y, y_stride);
+}
+
 const struct kernels kernels_openblas = {
     .name = "openblas",
     .supported = supported,

@@ -29,7 +29,7 @@ struct activation {
     enum weight_format format;
     int32_t rows, k;
     const float *source;        /* [rows][k]: formats that need no conversion read it directly */
-    void *data;                 /* activation_bytes(); 64-byte aligned */
+    void *data;                 /* activation_bytes(), laid out for just these rows; 64-byte aligned */
     const int32_t *source_rows; /* [rows] row r is row source_rows[r] of source; NULL: it is row r */
 };
 
@@ -122,6 +122,11 @@ extern const struct kernels kernels_avx2;
 extern const struct kernels kernels_avx512;
 extern const struct kernels kernels_amx; /* avx512 with bf16 and int8 products on tiles */
 #endif
+
+/* y[rows][y_stride] = x[rows][k] * w[n][k]^T by plain cblas_sgemm on the calling thread: what the products of
+ * the sets are compared with in `millrace bench products`. */
+void kernels_openblas_product(float *y, int32_t y_stride, const float *w, const float *x, int32_t rows,
+                              int32_t n, int32_t k);
 
 /* By name; "auto": the best supported one. NULL: unknown name, or this CPU cannot run it. */
 const struct kernels *kernels_find(const char *name);

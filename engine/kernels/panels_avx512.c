@@ -8,8 +8,6 @@
 #include "base/check.h"
 #include "engine/kernels/dtype.h"
 
-enum { INT4_CANDIDATES = 9 };
-
 struct source { /* [n][k] of a checkpoint */
     const void *data;
     enum dtype dtype;
@@ -43,12 +41,6 @@ static void pack_column_float(uint8_t *panel, int32_t column, const struct sourc
     }
 }
 
-static int32_t quantise(float value, float inverse_scale, int32_t low, int32_t high)
-{
-    float scaled = rintf(value * inverse_scale);
-    return scaled < (float)low ? low : scaled > (float)high ? high : (int32_t)scaled;
-}
-
 static float column_max(const struct source *source, int32_t n)
 {
     float max = 0.0f;
@@ -74,36 +66,6 @@ static void pack_column_int8(uint8_t *panel, int32_t column, const struct source
     int32_t correction = -128 * sum;
     memcpy(panel + column * 4, &scale, sizeof scale);
     memcpy(panel + AVX512_PANEL_COLUMNS * 4 + column * 4, &correction, sizeof correction);
-}
-
-static float squared_error(const float *values, float scale)
-{
-    const float inverse = 1.0f / scale;
-    float error = 0.0f;
-    for (int32_t i = 0; i < INT4_GROUP; i++) {
-        float difference = values[i] - scale * (float)quantise(values[i], inverse, -8, 7);
-        error += difference * difference;
-    }
-    return error;
-}
-
-/* The scale, representable in bf16, with the least squared error among a few that map the largest element to
- * between 7 and 9 steps; its sign lets that element use the longer, negative side. */
-static float int4_scale(const float *values)
-{
-    float largest = 0.0f;
-    for (int32_t i = 0; i < INT4_GROUP; i++)
-        largest = fabsf(values[i]) > fabsf(largest) ? values[i] : largest;
-    if (!(fabsf(largest) > 0.0f))
-        return 0.0f;
-    float best = 0.0f, best_error = INFINITY;
-    for (int candidate = 0; candidate < INT4_CANDIDATES; candidate++) {
-        float scale = dtype_f32_from_bf16(dtype_bf16_from_f32(largest / (-7.0f - 0.25f * (float)candidate)));
-        float error = scale != 0.0f ? squared_error(values, scale) : INFINITY;
-        if (error < best_error)
-            best = scale, best_error = error;
-    }
-    return best;
 }
 
 static void pack_column_int4(uint8_t *panel, int32_t column, const struct source *source, int32_t n)

@@ -12,6 +12,7 @@
 #define ENGINE_KERNELS_PANELS_AVX512_H
 
 #include "engine/kernels/cut.h"
+#include "engine/kernels/quantise.h"
 #include "engine/kernels/simd_avx512.h"
 
 enum {
@@ -20,7 +21,6 @@ enum {
     PANEL_UNIT_BYTES = AVX512_PANEL_COLUMNS * UNIT_BYTES,
     TILE_UNITS = 16, /* bf16 and int8: k is padded with zeros to whole AMX tiles */
     INT8_HEADER_BYTES = 2 * AVX512_PANEL_COLUMNS * 4,
-    INT4_GROUP = 64, /* k per scale */
     INT4_GROUP_UNITS = INT4_GROUP / 4,
     INT4_SCALE_BYTES = AVX512_PANEL_COLUMNS * 2,
     INT4_GROUP_BYTES = INT4_SCALE_BYTES + INT4_GROUP_UNITS * LINE_BYTES
@@ -29,11 +29,6 @@ enum {
 static inline int32_t unit_elements(enum weight_format format)
 {
     return format == WEIGHT_F32 ? 1 : format == WEIGHT_BF16 ? 2 : 4;
-}
-
-static inline int32_t int4_groups(int32_t k)
-{
-    return (k + INT4_GROUP - 1) / INT4_GROUP;
 }
 
 static inline int32_t row_units(enum weight_format format, int32_t k)

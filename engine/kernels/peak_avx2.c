@@ -1,19 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rate of the AVX2 multiply-accumulate steps from registers: 12 independent chains, which covers their
-// latency and leaves room for the operands. bf16 is widened to f32, so its peak is that of f32.
-#include <immintrin.h>
-
+// latency and leaves room for the operands. bf16 is widened to f32, so its peak is that of f32; int8 and int4
+// are a multiplication of pairs and an addition.
 #include "engine/kernels/machine_limits.h"
+#include "engine/kernels/simd_avx2.h"
 
 enum { CHAINS = 12, LANES = 8 };
-
-/* An empty asm that "changes" the accumulator keeps the compiler from working the loop out. */
-#define KEEP(acc) __asm__ volatile("" : "+x"(acc))
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
 
 static uint64_t run_f32(uint64_t rounds)
 {
@@ -26,7 +18,7 @@ static uint64_t run_f32(uint64_t rounds)
         UNROLL
         for (int i = 0; i < CHAINS; i++) {
             acc[i] = _mm256_fmadd_ps(w, x, acc[i]);
-            KEEP(acc[i]);
+            PIN(acc[i]);
         }
     }
     return rounds * CHAINS * LANES * 2;
@@ -34,19 +26,18 @@ static uint64_t run_f32(uint64_t rounds)
 
 static uint64_t run_int8(uint64_t rounds)
 {
-    __m256i w = _mm256_set1_epi16(3), x = _mm256_set1_epi16(5);
+    const __m256i x = _mm256_set1_epi16(5);
+    __m256i w = _mm256_set1_epi16(3);
     __m256i acc[CHAINS];
     UNROLL
     for (int i = 0; i < CHAINS; i++)
         acc[i] = _mm256_setzero_si256();
     for (uint64_t round = 0; round < rounds; round++) {
-        KEEP(w);
         UNROLL
         for (int i = 0; i < CHAINS; i++) {
-            __m256i product = _mm256_madd_epi16(w, x);
-            KEEP(product);
-            acc[i] = _mm256_add_epi32(acc[i], product);
-            KEEP(acc[i]);
+            PIN(w); /* another operand each time: no product is computed once for all */
+            acc[i] = _mm256_add_epi32(acc[i], _mm256_madd_epi16(w, x));
+            PIN(acc[i]);
         }
     }
     return rounds * CHAINS * LANES * 4;

@@ -3,12 +3,14 @@
 #ifndef WORKER_CLI_BENCH_H
 #define WORKER_CLI_BENCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
 #include "engine/model/hparams.h"
 
 int bench_engine(int argc, char **argv);
+int bench_products(int argc, char **argv);
 int bench_tier(int argc, char **argv);
 int bench_prefix(int argc, char **argv);
 int bench_text(int argc, char **argv);
@@ -26,7 +28,7 @@ struct bench_model_options {
     int32_t max_tokens; /* longest sequence */
     size_t kv_bytes;    /* pool; sequences that need more share blocks */
 };
-enum { BENCH_MAX_SEQUENCES = 64, BENCH_CHUNK_TOKENS = 512 };
+enum { BENCH_MAX_SEQUENCES = 64, BENCH_CHUNK_TOKENS = 512, BENCH_MAX_CONTEXT = 8192 };
 
 MUST_CHECK enum status bench_model_open(struct bench_model **out, const struct hparams *hparams,
                                         const struct bench_model_options *options, struct error *err);
@@ -35,16 +37,24 @@ const char *bench_model_kernels_name(const struct bench_model *bench);
 /* Computes a prompt in chunks, and the logits of its last token; returns seconds. */
 double bench_model_prefill(struct bench_model *bench, int32_t tokens);
 /* One token for each of `batch` sequences with `context` tokens before it; seconds of one step, the median of
- * those that fit in about a quarter of a second. */
-double bench_model_decode(struct bench_model *bench, int32_t batch, int32_t context);
+ * those that fit in about a quarter of a second. shared: whole blocks of the context belong to all of them.
+ */
+double bench_model_decode(struct bench_model *bench, int32_t batch, int32_t context, bool shared);
 
 /* What the work above must do at least, counted from the shapes. */
 struct bench_cost {
-    double bytes;      /* weights read once per step, keys and values of every sequence */
+    double bytes;      /* weights read once per step, keys and values of every sequence; shared ones once */
     double operations; /* of products with weights */
     double attention_operations;
 };
 struct bench_cost bench_model_prefill_cost(const struct bench_model *bench, int32_t tokens);
-struct bench_cost bench_model_decode_cost(const struct bench_model *bench, int32_t batch, int32_t context);
+struct bench_cost bench_model_decode_cost(const struct bench_model *bench, int32_t batch, int32_t context,
+                                          bool shared);
+
+struct bench_memory {
+    double weight_bytes, buffer_bytes, kv_bytes, kv_token_bytes;
+    double resident_bytes; /* of the process now, over what it had before the model was opened */
+};
+struct bench_memory bench_model_memory(const struct bench_model *bench);
 
 #endif

@@ -7,90 +7,84 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/monotime.h"
-#include "engine/kernels/huge_memory.h"
-#include "engine/kernels/machine_limits.h"
 #include "worker/cli/bench.h"
+#include "worker/cli/bench_limits.h"
 #include "worker/cli/cli.h"
 
-#define READ_BYTES ((size_t)1 << 30) /* more than any cache */
-enum { MAX_ROUNDS = 15, MAX_CELLS = 32, MAX_FORMATS = 4 };
+enum { MAX_CELLS = 64, MAX_SIZES = 8 };
 
 static const char usage[] =
-    "usage: millrace bench engine [--shape qwen3-0.6b|llama-3.2-1b|qwen2.5-1.5b|qwen3-moe-small] "
-    "[--format f32,bf16,int8,int4]\n"
-    "         [--kernels auto|avx512|avx2|generic|openblas] [--kv-format bf16|f32] "
-    "[--threads N] [--rounds N]\n"
-    "         [--work all|prefill|decode] [--kv-mb N] [--quick] [--json]";
-
-enum limit { LIMIT_READ, LIMIT_F32, LIMIT_BF16, LIMIT_INT8, LIMITS };
+    "usage: millrace bench engine [--shape qwen3-0.6b|llama-3.2-1b|qwen2.5-1.5b|qwen3-moe-small] [--format "
+    "f32,bf16,int8,int4]\n"
+    "         [--kernels auto|amx|avx512|avx2|generic|openblas] [--kv-format bf16|f32] [--threads N] "
+    "[--rounds N]\n"
+    "         [--work all|prefill|decode] [--prompts 128,512,2048,8192] [--batches 1,4,8,16,32,64]\n"
+    "         [--contexts 128,2048] [--share all|private|shared] [--kv-mb N] [--quick] [--json]";
 
 struct cell {
-    bool prefill;
+    bool prefill, shared;   /* shared: the sequences have one prompt in common */
     int32_t batch, context; /* prefill: 1 and the prompt's tokens */
-    double seconds[MAX_ROUNDS];
+    double seconds[BENCH_MAX_ROUNDS];
 };
 
 struct run {
-    const char *shape, *formats, *kernels, *kv_format, *work;
+    const char *shape, *formats, *kernels, *kv_format, *work, *share;
+    const char *prompts, *batches, *contexts; /* lists of numbers */
     int threads, rounds;
     size_t kv_bytes;
-    bool quick, json;
+    bool json;
     struct hparams hparams;
-    struct thread_team *team; /* for the limits */
-    void *memory;             /* [READ_BYTES] */
-    double limits[LIMITS][MAX_ROUNDS];
+    struct bench_limits limits;
     struct cell cells[MAX_CELLS];
     int cell_count;
 };
 
-static int compare(const void *a, const void *b)
+static void add_cell(struct run *run, struct cell cell)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    if (run->cell_count < MAX_CELLS)
+        run->cells[run->cell_count++] = cell;
 }
 
-static double median(const double *values, int count)
+/* Numbers from 1 to `limit`, separated by commas; -1: something else. */
+static int read_sizes(const char *list, int32_t limit, int32_t sizes[MAX_SIZES])
 {
-    double sorted[MAX_ROUNDS];
-    memcpy(sorted, values, (size_t)count * sizeof *values);
-    qsort(sorted, (size_t)count, sizeof *sorted, compare);
-    return sorted[count / 2];
+    int count = 0;
+    for (const char *at = list; count < MAX_SIZES;) {
+        char *end;
+        const long size = strtol(at, &end, 10);
+        if (end == at || size < 1 || size > limit)
+            return -1;
+        sizes[count++] = (int32_t)size;
+        if (*end == '\0')
+            return count;
+        if (*end != ',')
+            return -1;
+        at = end + 1;
+    }
+    return -1;
 }
 
-static void add_cell(struct run *run, bool prefill, int32_t batch, int32_t context)
+static enum status list_cells(struct run *run, struct error *err)
 {
-    if (strcmp(run->work, prefill ? "decode" : "prefill") == 0)
-        return;
-    run->cells[run->cell_count++] = (struct cell){.prefill = prefill, .batch = batch, .context = context};
-}
-
-static void list_cells(struct run *run)
-{
-    static const int32_t prompts[] = {128, 512, 2048}, contexts[] = {128, 2048},
-                         batches[] = {1, 4, 8, 16, 32, 64};
+    int32_t prompts[MAX_SIZES], batches[MAX_SIZES], contexts[MAX_SIZES];
+    const int prompt_count = read_sizes(run->prompts, BENCH_MAX_CONTEXT, prompts),
+              batch_count = read_sizes(run->batches, BENCH_MAX_SEQUENCES, batches),
+              context_count = read_sizes(run->contexts, BENCH_MAX_CONTEXT, contexts);
+    if (prompt_count < 0 || batch_count < 0 || context_count < 0)
+        return error_set(err, STATUS_USAGE,
+                         "sizes are up to %d numbers with commas; tokens at most %d, batches %d", MAX_SIZES,
+                         BENCH_MAX_CONTEXT, BENCH_MAX_SEQUENCES);
     run->cell_count = 0;
-    for (size_t i = 0; i < sizeof prompts / sizeof prompts[0]; i++)
-        if (!run->quick || prompts[i] == 128)
-            add_cell(run, true, 1, prompts[i]);
-    for (size_t c = 0; c < sizeof contexts / sizeof contexts[0]; c++)
-        for (size_t b = 0; b < sizeof batches / sizeof batches[0]; b++)
-            if (!run->quick ||
-                (contexts[c] == 128 && (batches[b] == 1 || batches[b] == 8 || batches[b] == 32)))
-                add_cell(run, false, batches[b], contexts[c]);
-}
-
-static void measure_limits(struct run *run, const struct kernels *kernels, int round)
-{
-    run->limits[LIMIT_READ][round] = machine_read_bandwidth(run->team, run->memory, READ_BYTES);
-    run->limits[LIMIT_F32][round] = machine_peak(run->team, kernels, WEIGHT_F32);
-    run->limits[LIMIT_BF16][round] = machine_peak(run->team, kernels, WEIGHT_BF16);
-    run->limits[LIMIT_INT8][round] = machine_peak(run->team, kernels, WEIGHT_INT8);
-}
-
-static enum limit limit_of(const char *format)
-{
-    return strcmp(format, "f32") == 0 ? LIMIT_F32 : strcmp(format, "bf16") == 0 ? LIMIT_BF16 : LIMIT_INT8;
+    for (int i = 0; i < prompt_count && strcmp(run->work, "decode") != 0; i++)
+        add_cell(run, (struct cell){.prefill = true, .batch = 1, .context = prompts[i]});
+    for (int c = 0; c < context_count && strcmp(run->work, "prefill") != 0; c++)
+        for (int b = 0; b < batch_count; b++) {
+            if (strcmp(run->share, "shared") != 0)
+                add_cell(run, (struct cell){.batch = batches[b], .context = contexts[c]});
+            if (strcmp(run->share, "private") != 0 && batches[b] > 1)
+                add_cell(run, (struct cell){.shared = true, .batch = batches[b], .context = contexts[c]});
+        }
+    return STATUS_OK;
 }
 
 struct roof {
@@ -101,9 +95,9 @@ struct roof {
 
 static struct roof roof_of(const struct run *run, const char *format, struct bench_cost cost)
 {
-    struct roof roof = {.read = median(run->limits[LIMIT_READ], run->rounds),
-                        .peak = median(run->limits[limit_of(format)], run->rounds),
-                        .attention_peak = median(run->limits[limit_of(run->kv_format)], run->rounds)};
+    struct roof roof = {.read = bench_limits_median(&run->limits, BENCH_READ),
+                        .peak = bench_limits_median(&run->limits, bench_limit_of(format)),
+                        .attention_peak = bench_limits_median(&run->limits, bench_limit_of(run->kv_format))};
     const double memory = cost.bytes / roof.read;
     const double compute = cost.operations / roof.peak + cost.attention_operations / roof.attention_peak;
     roof.memory_bound = memory > compute;
@@ -111,48 +105,81 @@ static struct roof roof_of(const struct run *run, const char *format, struct ben
     return roof;
 }
 
+static void print_json(const struct run *run, const struct bench_model *bench, const char *format,
+                       const struct cell *cell, struct bench_cost cost)
+{
+    const struct roof roof = roof_of(run, format, cost);
+    const double seconds = bench_median(cell->seconds, run->rounds),
+                 tokens = cell->prefill ? cell->context : cell->batch;
+    printf("{\"work\":\"%s\",\"shape\":\"%s\",\"format\":\"%s\",\"kv_format\":\"%s\",\"kernels\":\"%s\","
+           "\"threads\":%d,\"batch\":%d,\"context\":%d,\"prompts\":\"%s\",\"tokens_per_second\":%.2f,"
+           "\"share_of_limit\":%.4f,\"bound\":\"%s\"",
+           cell->prefill ? "prefill" : "decode", run->shape, format, run->kv_format,
+           bench_model_kernels_name(bench), run->threads, cell->batch, cell->context,
+           cell->shared ? "shared" : "private", tokens / seconds, roof.seconds / seconds,
+           roof.memory_bound ? "memory" : "compute");
+    if (cell->prefill)
+        printf(",\"first_token_seconds\":%.5f", seconds);
+    printf(",\"limit\":{\"tokens_per_second\":%.2f,\"read_bytes_per_second\":%.4g,"
+           "\"operations_per_second\":%.4g,\"attention_operations_per_second\":%.4g,\"bytes\":%.6g,"
+           "\"operations\":%.6g}}\n",
+           tokens / roof.seconds, roof.read, roof.peak, roof.attention_peak, cost.bytes,
+           cost.operations + cost.attention_operations);
+}
+
 static void print_cell(const struct run *run, const struct bench_model *bench, const char *format,
                        const struct cell *cell)
 {
-    const struct bench_cost cost = cell->prefill ? bench_model_prefill_cost(bench, cell->context)
-                                                 : bench_model_decode_cost(bench, cell->batch, cell->context);
-    const struct roof roof = roof_of(run, format, cost);
-    const double seconds = median(cell->seconds, run->rounds),
-                 tokens = cell->prefill ? cell->context : cell->batch;
-    const char *work = cell->prefill ? "prefill" : "decode",
-               *bound = roof.memory_bound ? "memory" : "compute";
-    if (!run->json) {
-        printf("%-8s %-7s %5d %7d %10.1f %9.1f %6.1f %%  %s\n", format, work, cell->batch, cell->context,
-               tokens / seconds, tokens / roof.seconds, 100 * roof.seconds / seconds, bound);
+    const struct bench_cost cost =
+        cell->prefill ? bench_model_prefill_cost(bench, cell->context)
+                      : bench_model_decode_cost(bench, cell->batch, cell->context, cell->shared);
+    if (run->json) {
+        print_json(run, bench, format, cell, cost);
         return;
     }
-    printf("{\"work\":\"%s\",\"shape\":\"%s\",\"format\":\"%s\",\"kv_format\":\"%s\",\"kernels\":\"%s\","
-           "\"threads\":%d,\"batch\":%d,\"context\":%d,\"tokens_per_second\":%.2f,\"share_of_limit\":%.4f,"
-           "\"bound\":\"%s\",\"limit\":{\"tokens_per_second\":%.2f,\"read_bytes_per_second\":%.4g,"
-           "\"operations_per_second\":%.4g,\"bytes\":%.4g,\"operations\":%.4g}}\n",
-           work, run->shape, format, run->kv_format, bench_model_kernels_name(bench), run->threads,
-           cell->batch, cell->context, tokens / seconds, roof.seconds / seconds, bound, tokens / roof.seconds,
-           roof.read, roof.peak, cost.bytes, cost.operations + cost.attention_operations);
+    const struct roof roof = roof_of(run, format, cost);
+    const double seconds = bench_median(cell->seconds, run->rounds),
+                 tokens = cell->prefill ? cell->context : cell->batch;
+    printf("%-6s %-8s %-7s %5d %7d %10.1f %9.1f %6.1f %%  %-7s", format, cell->prefill ? "prefill" : "decode",
+           cell->shared ? "shared" : "private", cell->batch, cell->context, tokens / seconds,
+           tokens / roof.seconds, 100 * roof.seconds / seconds, roof.memory_bound ? "memory" : "compute");
+    printf(cell->prefill ? " %.3f s\n" : "\n", seconds);
 }
 
-static void print_limits(const struct run *run)
+/* What the model takes, against what the system says that it took. */
+static void print_memory(const struct run *run, const struct bench_model *bench, const char *format)
 {
-    const double giga = 1e-9;
-    fprintf(
-        stderr,
-        "%s, %d threads; this machine: reads %.1f GB/s, peak f32 %.0f, bf16 %.0f GFLOP/s, int8 %.0f Gop/s\n",
-        run->shape, run->threads, median(run->limits[LIMIT_READ], run->rounds) * giga,
-        median(run->limits[LIMIT_F32], run->rounds) * giga,
-        median(run->limits[LIMIT_BF16], run->rounds) * giga,
-        median(run->limits[LIMIT_INT8], run->rounds) * giga);
-    if (!run->json)
-        printf("format   work    batch context      tok/s     limit    share  bound\n");
+    const struct bench_memory memory = bench_model_memory(bench);
+    const double planned = memory.weight_bytes + memory.buffer_bytes + memory.kv_bytes;
+    if (run->json)
+        printf("{\"work\":\"memory\",\"shape\":\"%s\",\"format\":\"%s\",\"kernels\":\"%s\",\"weight_bytes\":%"
+               ".0f,"
+               "\"buffer_bytes\":%.0f,\"kv_bytes\":%.0f,\"kv_token_bytes\":%.0f,\"resident_bytes\":%.0f}\n",
+               run->shape, format, bench_model_kernels_name(bench), memory.weight_bytes, memory.buffer_bytes,
+               memory.kv_bytes, memory.kv_token_bytes, memory.resident_bytes);
+    else
+        printf("%-6s memory   weights %.0f MB, step buffers %.0f MB, KV pool %.0f MB (%.0f bytes a token); "
+               "resident %.0f MB, %.3f of that\n",
+               format, memory.weight_bytes / 1e6, memory.buffer_bytes / 1e6, memory.kv_bytes / 1e6,
+               memory.kv_token_bytes, memory.resident_bytes / 1e6, memory.resident_bytes / planned);
 }
 
 static void measure_cell(struct bench_model *bench, struct cell *cell, int round)
 {
-    cell->seconds[round] = cell->prefill ? bench_model_prefill(bench, cell->context)
-                                         : bench_model_decode(bench, cell->batch, cell->context);
+    cell->seconds[round] = cell->prefill
+                               ? bench_model_prefill(bench, cell->context)
+                               : bench_model_decode(bench, cell->batch, cell->context, cell->shared);
+}
+
+static void print_results(const struct run *run, const struct bench_model *bench, const char *format)
+{
+    bench_limits_print(&run->limits, run->shape);
+    if (!run->json)
+        printf("format work     prompts batch context      tok/s     limit    share  bound   first token\n");
+    for (int i = 0; i < run->cell_count; i++)
+        print_cell(run, bench, format, &run->cells[i]);
+    print_memory(run, bench, format);
+    fflush(stdout);
 }
 
 static enum status run_format(struct run *run, const char *format, struct error *err)
@@ -161,25 +188,23 @@ static enum status run_format(struct run *run, const char *format, struct error 
                                                 .weight_format = format,
                                                 .kv_format = run->kv_format,
                                                 .threads = run->threads,
-                                                .max_tokens = 2048 + 1,
+                                                .max_tokens = BENCH_MAX_CONTEXT + 1,
                                                 .kv_bytes = run->kv_bytes};
     struct bench_model *bench;
     enum status status = bench_model_open(&bench, &run->hparams, &options, err);
     if (status != STATUS_OK)
         return status;
     const struct kernels *kernels = kernels_find(bench_model_kernels_name(bench));
-    list_cells(run);
-    for (int i = 0; i < run->cell_count && run->cells[i].context == 128; i++)
-        measure_cell(bench, &run->cells[i], 0); /* warm-up */
+    for (int i = 0; i < run->cell_count; i++)
+        if (run->cells[i].context == 128)
+            measure_cell(bench, &run->cells[i], 0); /* warm-up */
+    run->limits.rounds = 0;
     for (int round = 0; round < run->rounds; round++) {
-        measure_limits(run, kernels, round);
+        bench_limits_measure(&run->limits, kernels);
         for (int i = 0; i < run->cell_count; i++)
             measure_cell(bench, &run->cells[i], round);
     }
-    print_limits(run);
-    for (int i = 0; i < run->cell_count; i++)
-        print_cell(run, bench, format, &run->cells[i]);
-    fflush(stdout);
+    print_results(run, bench, format);
     bench_model_close(bench);
     return STATUS_OK;
 }
@@ -188,19 +213,16 @@ static enum status run_formats(struct run *run, struct error *err)
 {
     char formats[64];
     snprintf(formats, sizeof formats, "%s", run->formats);
-    enum status status = bench_shape(&run->hparams, run->shape, err);
+    enum status status = list_cells(run, err);
     if (status == STATUS_OK)
-        status = thread_team_open(&run->team, run->threads, err);
-    run->memory = huge_memory_map(READ_BYTES);
-    if (status == STATUS_OK && !run->memory)
-        status = error_set(err, STATUS_NO_MEMORY, "no memory for measuring the bandwidth");
-    if (status == STATUS_OK)
-        memset(run->memory, 1, READ_BYTES);
+        status = bench_shape(&run->hparams, run->shape, err);
+    if (status != STATUS_OK)
+        return status;
+    status = bench_limits_open(&run->limits, run->threads, err);
     char *rest = formats;
     for (char *format = strsep(&rest, ","); format && status == STATUS_OK; format = strsep(&rest, ","))
         status = run_format(run, format, err);
-    huge_memory_unmap(run->memory, READ_BYTES);
-    thread_team_close(run->team);
+    bench_limits_close(&run->limits);
     return status;
 }
 
@@ -208,11 +230,10 @@ static bool read_option(struct run *run, const char *name, const char *value)
 {
     const struct {
         const char *name, **text;
-    } texts[] = {{"--shape", &run->shape},
-                 {"--format", &run->formats},
-                 {"--kernels", &run->kernels},
-                 {"--kv-format", &run->kv_format},
-                 {"--work", &run->work}};
+    } texts[] = {
+        {"--shape", &run->shape},         {"--format", &run->formats},  {"--kernels", &run->kernels},
+        {"--kv-format", &run->kv_format}, {"--work", &run->work},       {"--share", &run->share},
+        {"--prompts", &run->prompts},     {"--batches", &run->batches}, {"--contexts", &run->contexts}};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (strcmp(name, texts[i].name) == 0) {
             *texts[i].text = value;
@@ -224,7 +245,7 @@ static bool read_option(struct run *run, const char *name, const char *value)
         return false;
     if (strcmp(name, "--threads") == 0)
         run->threads = (int)number;
-    else if (strcmp(name, "--rounds") == 0 && number <= MAX_ROUNDS)
+    else if (strcmp(name, "--rounds") == 0 && number <= BENCH_MAX_ROUNDS)
         run->rounds = (int)number;
     else if (strcmp(name, "--kv-mb") == 0)
         run->kv_bytes = (size_t)number << 20;
@@ -241,6 +262,10 @@ int bench_engine(int argc, char **argv)
                        .kernels = "auto",
                        .kv_format = "bf16",
                        .work = "all",
+                       .share = "all",
+                       .prompts = "128,512,2048,8192",
+                       .batches = "1,4,8,16,32,64",
+                       .contexts = "128,2048",
                        .threads = 2,
                        .rounds = 5,
                        .kv_bytes = (size_t)1 << 30};
@@ -252,7 +277,7 @@ int bench_engine(int argc, char **argv)
         if (strcmp(argv[i], "--json") == 0)
             run.json = true;
         else if (strcmp(argv[i], "--quick") == 0)
-            run.quick = true, run.rounds = 3;
+            run.prompts = run.contexts = "128", run.batches = "1,8,32", run.share = "private", run.rounds = 3;
         else if (i + 1 < argc && read_option(&run, argv[i], argv[i + 1]))
             i++;
         else

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The engine's forward pass with batches made by hand: block tables run through the KV pool in order and wrap
 // around at its end, so that long contexts of many sequences read as much as they would with a larger pool.
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,7 +22,7 @@ struct bench_model {
     int32_t *tokens;    /* [BENCH_CHUNK_TOKENS] */
     int32_t *positions; /* [BENCH_CHUNK_TOKENS] */
     float *logits;      /* [BENCH_MAX_SEQUENCES][vocab] */
-    double parameter_bytes, head_bytes, kv_token_bytes;
+    double parameter_bytes, head_bytes, kv_token_bytes, resident_before;
     double experts_touched[BENCH_CHUNK_TOKENS + 1]; /* per layer, in the last step of so many rows */
 };
 
@@ -90,6 +91,20 @@ static double layers_parameters(const struct hparams *h, double experts)
     return h->hidden * ((2 * q + 2 * kv) * h->layers + 3 * width);
 }
 
+/* Anonymous pages only: the random checkpoint is a small file mapped many times. */
+static double resident_bytes(void)
+{
+    char line[256];
+    double kilobytes = 0;
+    FILE *file = fopen("/proc/self/status", "r");
+    while (file && fgets(line, sizeof line, file))
+        if (strncmp(line, "RssAnon:", 8) == 0)
+            kilobytes = strtod(line + 8, NULL);
+    if (file)
+        fclose(file);
+    return kilobytes * 1024;
+}
+
 enum status bench_model_open(struct bench_model **out, const struct hparams *hparams,
                              const struct bench_model_options *options, struct error *err)
 {
@@ -98,6 +113,7 @@ enum status bench_model_open(struct bench_model **out, const struct hparams *hpa
     if (!bench)
         return error_set(err, STATUS_NO_MEMORY, "no memory for the benchmark");
     bench->hparams = hparams;
+    bench->resident_before = resident_bytes();
     enum status status;
     if ((status = open_model(bench, options, err)) != STATUS_OK ||
         (status = open_pool(bench, options, err)) != STATUS_OK ||
@@ -128,12 +144,13 @@ const char *bench_model_kernels_name(const struct bench_model *bench)
     return model_kernels_name(bench->model);
 }
 
-static int32_t *table_of(struct bench_model *bench, int32_t sequence, int32_t tokens)
+/* The first `shared` blocks are the same for every sequence. */
+static int32_t *table_of(struct bench_model *bench, int32_t sequence, int32_t tokens, int32_t shared)
 {
     int32_t *table = bench->tables + (size_t)sequence * (size_t)bench->max_blocks;
-    const int32_t blocks = (tokens + BLOCK_TOKENS - 1) / BLOCK_TOKENS;
+    const int32_t blocks = (tokens + BLOCK_TOKENS - 1) / BLOCK_TOKENS, own = blocks - shared;
     for (int32_t i = 0; i < blocks; i++)
-        table[i] = (int32_t)(((int64_t)sequence * blocks + i) % bench->kv->blocks);
+        table[i] = i < shared ? i : (int32_t)(((int64_t)sequence * own + i) % bench->kv->blocks);
     return table;
 }
 
@@ -149,7 +166,7 @@ static void run_step(struct bench_model *bench, const struct batch *batch)
 
 double bench_model_prefill(struct bench_model *bench, int32_t tokens)
 {
-    const int32_t *table = table_of(bench, 0, tokens);
+    const int32_t *table = table_of(bench, 0, tokens, 0);
     const int64_t begin_ns = monotime_ns();
     for (int32_t done = 0; done < tokens;) {
         const int32_t rows = tokens - done < BENCH_CHUNK_TOKENS ? tokens - done : BENCH_CHUNK_TOKENS;
@@ -176,17 +193,18 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-double bench_model_decode(struct bench_model *bench, int32_t batch, int32_t context)
+double bench_model_decode(struct bench_model *bench, int32_t batch, int32_t context, bool shared)
 {
     struct batch_sequence sequences[BENCH_MAX_SEQUENCES];
     int32_t rows[BENCH_MAX_SEQUENCES];
     double seconds[MAX_STEPS];
+    const int32_t shared_blocks = shared ? context / BLOCK_TOKENS : 0;
     for (int32_t i = 0; i < batch; i++) {
         rows[i] = i, bench->positions[i] = context;
         sequences[i] = (struct batch_sequence){.first_row = i,
                                                .rows = 1,
                                                .context_tokens = context,
-                                               .block_table = table_of(bench, i, context + 1)};
+                                               .block_table = table_of(bench, i, context + 1, shared_blocks)};
     }
     const struct batch step = {.row_count = batch,
                                .tokens = bench->tokens,
@@ -235,10 +253,23 @@ struct bench_cost bench_model_prefill_cost(const struct bench_model *bench, int3
     return cost;
 }
 
-struct bench_cost bench_model_decode_cost(const struct bench_model *bench, int32_t batch, int32_t context)
+struct bench_cost bench_model_decode_cost(const struct bench_model *bench, int32_t batch, int32_t context,
+                                          bool shared)
 {
     struct bench_cost cost = cost_of(bench, batch, batch, (double)batch * (context + 1));
-    cost.bytes =
-        layers_bytes(bench, batch) + bench->head_bytes + bench->kv_token_bytes * batch * (context + 1);
+    const double common = shared ? context / BLOCK_TOKENS * BLOCK_TOKENS : 0;
+    const double positions = common + (context + 1 - common) * batch;
+    cost.bytes = layers_bytes(bench, batch) + bench->head_bytes + bench->kv_token_bytes * positions;
     return cost;
+}
+
+struct bench_memory bench_model_memory(const struct bench_model *bench)
+{
+    return (struct bench_memory){
+        .weight_bytes = (double)model_weight_bytes(bench->model),
+        .buffer_bytes = (double)model_buffer_bytes(bench->model),
+        .kv_bytes = (double)bench->kv->block_bytes * bench->kv->blocks,
+        .kv_token_bytes = bench->kv_token_bytes,
+        .resident_bytes = resident_bytes() - bench->resident_before,
+    };
 }
