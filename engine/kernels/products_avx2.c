@@ -11,8 +11,8 @@
 
 enum {
     COLUMNS = AVX2_PANEL_COLUMNS,
-    BLOCK_TILES = 16,
-    BLOCK_LINES = 128, /* of k: a panel's block is a quarter of L1, and what a block of rows needs fits L2 */
+    BLOCK_TILES = 8,
+    BLOCK_LINES = 512, /* of k: a panel's block and the units of a block of rows stay in L2 */
     STREAM_AHEAD_BYTES = 4096
 };
 
