@@ -140,18 +140,18 @@ static void route_rows(const struct forward *f, const struct layer_weights *w)
 
 /* ---- grouping, on member 0 ---- */
 
-/* One group for each expert that has rows, most rows first, the lower expert first among equals. */
-static void order_groups(struct moe_buffers *b, const int32_t *rows, int32_t experts)
+int moe_order(struct moe_group *groups, const int32_t *rows, int32_t experts)
 {
-    b->group_count = 0;
+    int count = 0;
     for (int32_t expert = 0; expert < experts; expert++) {
         if (rows[expert] == 0)
             continue;
-        int at = b->group_count++;
-        for (; at > 0 && b->groups[at - 1].rows < rows[expert]; at--)
-            b->groups[at] = b->groups[at - 1];
-        b->groups[at] = (struct moe_group){.expert_index = expert, .rows = rows[expert]};
+        int at = count++;
+        for (; at > 0 && groups[at - 1].rows < rows[expert]; at--)
+            groups[at] = groups[at - 1];
+        groups[at] = (struct moe_group){.expert_index = expert, .rows = rows[expert]};
     }
+    return count;
 }
 
 /* Gives the groups their weights, their slots and their places in the buffers. */
@@ -223,7 +223,7 @@ static void group_rows(const struct forward *f, const struct layer_weights *w, i
     int32_t rows[HPARAMS_MAX_EXPERTS + 1] = {0}, next[HPARAMS_MAX_EXPERTS + 1];
     for (int32_t i = 0; i < all; i++)
         rows[b->choices[i]]++;
-    order_groups(b, rows, groups_of(&model->hparams));
+    b->group_count = moe_order(b->groups, rows, groups_of(&model->hparams));
     place_groups(model, b, w);
     for (int i = 0; i < b->group_count; i++)
         next[b->groups[i].expert_index] = b->groups[i].first;

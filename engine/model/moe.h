@@ -51,5 +51,8 @@ void moe_forward(const struct forward *f, int32_t layer);
  * over all logits, or among themselves when `normalise`. */
 void moe_choose(int32_t *choices, float *weights, int32_t count, const float *logits, int32_t experts,
                 bool normalise);
+/* One group for each expert that has rows, most rows first, the lower expert first among equals; only expert
+ * and rows are set. Returns how many. */
+int moe_order(struct moe_group *groups, const int32_t *rows, int32_t experts);
 
 #endif

@@ -54,16 +54,14 @@ static void weights_are_the_softmax_over_all_or_among_the_chosen(void **state)
 
 enum { EXPERTS = 64, WIDTH = 512, MEMBERS = 8, GRANULE = 32 };
 
-/* One product per expert with rows by Zipf's law (exponent 1.2), most first. */
-static void zipf_list(struct listed_product list[EXPERTS], struct weight *w, int32_t rows)
+/* Rows by Zipf's law (exponent 1.2), the hot experts spread over all. */
+static void zipf_rows(int32_t out[EXPERTS], int32_t rows)
 {
     double sum = 0.0;
     for (int i = 0; i < EXPERTS; i++)
         sum += pow(i + 1, -1.2);
-    for (int i = 0; i < EXPERTS; i++) {
-        const int32_t own = (int32_t)(rows * pow(i + 1, -1.2) / sum) + 1;
-        list[i] = (struct listed_product){.product = {.weight = w}, .x = {.rows = own}};
-    }
+    for (int i = 0; i < EXPERTS; i++)
+        out[i * 37 % EXPERTS] = (int32_t)(rows * pow(i + 1, -1.2) / sum) + 1;
 }
 
 /* What the busiest member does over what an even share is, when each piece goes to the member that is free
@@ -85,19 +83,35 @@ static double imbalance(const struct listed_product *list, int count)
     return most * MEMBERS / all;
 }
 
+static void groups_are_in_order_of_their_rows(void **state)
+{
+    (void)state;
+    struct moe_group groups[6];
+    assert_int_equal(moe_order(groups, (const int32_t[]){3, 0, 7, 1, 7, 0}, 6), 4);
+    static const int32_t expected[][2] = {{2, 7}, {4, 7}, {0, 3}, {3, 1}};
+    for (int i = 0; i < 4; i++)
+        assert_true(groups[i].expert_index == expected[i][0] && groups[i].rows == expected[i][1]);
+    assert_int_equal(moe_order(groups, (const int32_t[]){0, 0}, 2), 0);
+}
+
 static void a_hot_expert_leaves_no_member_idle(void **state)
 {
     (void)state;
     static struct listed_product list[EXPERTS];
-    struct weight w = {.n = WIDTH, .k = WIDTH};
-    zipf_list(list, &w, 4096);
-    double fixed[MEMBERS] = {0}, all = 0.0, most = 0.0; /* eight experts to each member, hot ones together */
+    static struct moe_group groups[EXPERTS];
+    const struct weight w = {.n = WIDTH, .k = WIDTH};
+    int32_t rows[EXPERTS];
+    zipf_rows(rows, 4096);
+    double fixed[MEMBERS] = {0}, all = 0.0, most = 0.0; /* eight experts to each member */
     for (int i = 0; i < EXPERTS; i++) {
-        const double cost = (double)product_panel_cost(list[i].x.rows);
+        const double cost = (double)product_panel_cost(rows[i]);
         fixed[i / (EXPERTS / MEMBERS)] += cost, all += cost;
     }
     for (int m = 0; m < MEMBERS; m++)
         most = fixed[m] > most ? fixed[m] : most;
+    assert_int_equal(moe_order(groups, rows, EXPERTS), EXPERTS);
+    for (int i = 0; i < EXPERTS; i++)
+        list[i] = (struct listed_product){.product = {.weight = &w}, .x = {.rows = groups[i].rows}};
     product_list_cut(list, EXPERTS, GRANULE, MEMBERS);
     const double packed = imbalance(list, EXPERTS);
     print_message("busiest member over the mean: %.2f by experts, %.3f by pieces\n", most * MEMBERS / all,
@@ -105,9 +119,9 @@ static void a_hot_expert_leaves_no_member_idle(void **state)
     assert_true(most * MEMBERS / all > 1.5);
     assert_true(packed <= 1.10);
     list[0].x.rows = 512; /* one expert has everything */
-    product_list_cut(list, 1, 32, MEMBERS);
+    product_list_cut(list, 1, GRANULE, MEMBERS);
     assert_true(imbalance(list, 1) <= 1.10);
-    product_list_cut(list, 1, 32, 1);
+    product_list_cut(list, 1, GRANULE, 1);
     assert_int_equal(list[0].piece, WIDTH); /* nobody to share with: one call */
 }
 
@@ -153,6 +167,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_largest_logits_are_chosen_and_ties_go_to_the_lower_expert),
         cmocka_unit_test(weights_are_the_softmax_over_all_or_among_the_chosen),
+        cmocka_unit_test(groups_are_in_order_of_their_rows),
         cmocka_unit_test(a_hot_expert_leaves_no_member_idle),
         cmocka_unit_test(rows_are_counted_by_expert),
     };
