@@ -19,6 +19,7 @@
 enum { ROWS = 16, BLOCK_TOKENS = 16, HEADER_FIELDS_BYTES = 16 + 8 + 4 * 32, HEADER_BYTES = 4096 };
 
 static char cache[] = "/tmp/millrace-test-cache-XXXXXX", model_dir[] = "/tmp/millrace-test-source-XXXXXX";
+static const char *source = model_dir; /* the model that is started */
 
 struct answer {
     uint8_t fingerprint[32];
@@ -56,7 +57,7 @@ static void ask(struct model *model, struct answer *answer)
 
 static bool has_format(const char *format)
 {
-    const struct model_options options = {.model_dir = model_dir,
+    const struct model_options options = {.model_dir = source,
                                           .weight_format = format,
                                           .threads = 1,
                                           .max_batch_tokens = 1,
@@ -67,7 +68,7 @@ static bool has_format(const char *format)
 
 static struct answer start(const char *format, const char *directory)
 {
-    const struct model_options options = {.model_dir = model_dir,
+    const struct model_options options = {.model_dir = source,
                                           .kernels = "auto",
                                           .weight_format = format,
                                           .kv_format = "f32",
@@ -135,6 +136,13 @@ static void a_second_start_reads_what_the_first_packed(void **state)
         assert_same_answer(&second, &plain, MODEL_WEIGHTS_READ);
         free(plain.logits);
     }
+}
+
+static void experts_are_read_as_they_were_packed(void **state)
+{
+    source = MILLRACE_SOURCE_DIR "/tests/golden/models/qwen3-moe";
+    a_second_start_reads_what_the_first_packed(state);
+    source = model_dir;
 }
 
 static void formats_have_files_of_their_own(void **state)
@@ -250,6 +258,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_second_start_reads_what_the_first_packed),
+        cmocka_unit_test(experts_are_read_as_they_were_packed),
         cmocka_unit_test(formats_have_files_of_their_own),
         cmocka_unit_test(a_flipped_bit_anywhere_means_packing_again),
         cmocka_unit_test(a_torn_file_means_packing_again),
