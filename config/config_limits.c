@@ -144,3 +144,17 @@ int32_t config_map_limit(void)
     const long limit = read_line("/proc/sys/vm", "max_map_count", line) ? strtol(line, NULL, 10) : 0;
     return limit > 0 && limit < INT32_MAX ? (int32_t)limit : DEFAULT_MAPS;
 }
+
+uint64_t config_private_bytes(void)
+{
+    char line[LINE_BYTES];
+    uint64_t bytes = 0;
+    unsigned long long kilobytes;
+    FILE *stream = fopen("/proc/self/status", "re");
+    while (stream && fgets(line, sizeof line, stream))
+        if (sscanf(line, "RssAnon: %llu", &kilobytes) == 1 || sscanf(line, "RssShmem: %llu", &kilobytes) == 1)
+            bytes += kilobytes << 10;
+    if (stream)
+        fclose(stream);
+    return bytes;
+}

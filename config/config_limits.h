@@ -9,7 +9,8 @@
 /* Processors, at least 1: a quota of 1.5 counts as 2. */
 int config_cpu_limit(void);
 uint64_t config_memory_limit_bytes(void);
-int32_t config_map_limit(void); /* memory mappings of one process (vm.max_map_count) */
+uint64_t config_private_bytes(void); /* resident memory of this process that is no file's; 0: unknown */
+int32_t config_map_limit(void);      /* memory mappings of one process (vm.max_map_count) */
 
 /* The limits written under `root` (tests make one); no limit: 0. root "" is the running system. */
 int config_limits_cgroup_cpus(const char *root);

@@ -9,6 +9,7 @@
 #include "engine/beam.h"
 #include "engine/constrain/constraint.h"
 #include "engine/constrain/mask_ahead.h"
+#include "engine/kernels/huge_memory.h"
 #include "engine/kv/kv_cache.h"
 #include "engine/kv/kv_windows.h"
 #include "engine/model/model.h"
@@ -72,17 +73,30 @@ static enum status no_memory(struct error *err)
     return error_set(err, STATUS_NO_MEMORY, "no memory for the engine's buffers");
 }
 
+static size_t logits_bytes(int32_t max_sequences, int32_t vocab)
+{
+    return (size_t)engine_max_logit_rows(max_sequences) * (size_t)vocab * sizeof(float);
+}
+
+uint64_t engine_logits_bytes(int32_t max_sequences, int32_t vocab)
+{
+    return huge_memory_bytes(logits_bytes(max_sequences, vocab));
+}
+
 static enum status open_buffers(struct engine *engine, struct error *err)
 {
     const struct engine_options *o = &engine->options;
-    size_t rows = (size_t)engine->max_logit_rows;
+    size_t rows = (size_t)engine->max_logit_rows,
+           bytes = logits_bytes(o->max_sequences, engine->hparams->vocab);
     /* A step reports at most: two events per sequence, one per logits row, one per block stored or evicted,
      * one per cancelled sequence, and those of searches; twice that, because evictions may use half. */
     engine->event_capacity = 2 * (BEAM_EVENTS + (size_t)o->max_sequences * 5 + (size_t)o->max_waiting + rows +
                                   2 * ((size_t)o->max_batch_tokens / (size_t)o->block_tokens) + 16);
     engine->events = calloc(engine->event_capacity, sizeof *engine->events);
     engine->logprobs = calloc(rows * LOGPROBS_PER_ROW, sizeof *engine->logprobs);
-    engine->logits = malloc(rows * (size_t)engine->hparams->vocab * sizeof *engine->logits);
+    engine->logits = huge_memory_map(bytes);
+    if (engine->logits)
+        huge_memory_touch(engine->logits, bytes);
     bytes_init(&engine->scratch_text, SCRATCH_TEXT_BYTES);
     if (!engine->events || !engine->logprobs || !engine->logits ||
         bytes_reserve(&engine->scratch_text, SCRATCH_TEXT_BYTES - 1) != STATUS_OK)
@@ -199,7 +213,7 @@ void engine_close(struct engine *engine)
     kv_cache_close(engine->kv);
     block_pool_close(engine->pool);
     bytes_release(&engine->scratch_text);
-    free(engine->logits);
+    huge_memory_unmap(engine->logits, logits_bytes(engine->options.max_sequences, engine->hparams->vocab));
     free(engine->logprobs);
     free(engine->events);
     free(engine);

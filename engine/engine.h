@@ -26,7 +26,7 @@ struct engine_options {
     struct model *model;               /* borrowed; outlives the engine */
     const struct tokenizer *tokenizer; /* borrowed; may be NULL when no request has stop strings */
     int32_t block_tokens;              /* tokens per KV block, 16 */
-    int32_t kv_blocks;                 /* pool size; see engine_plan() */
+    int32_t kv_blocks;                 /* pool size */
     int32_t max_sequences;             /* running at once */
     int32_t max_batch_tokens;          /* rows per step */
     int32_t max_chunk_tokens;          /* prefill rows of one sequence per step */
@@ -108,6 +108,8 @@ static inline int32_t engine_max_logit_rows(int32_t max_sequences)
 {
     return max_sequences + ENGINE_PROMPT_LOGIT_ROWS;
 }
+
+uint64_t engine_logits_bytes(int32_t max_sequences, int32_t vocab); /* memory of the logits rows */
 
 MUST_CHECK enum status engine_open(struct engine **out, const struct engine_options *options,
                                    struct error *err);

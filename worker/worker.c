@@ -279,6 +279,9 @@ static void log_start(const struct worker *worker)
     log_info("worker", "%s started: %s", worker->id, text.data ? text.data : "");
     log_info("worker", "group %s on %s, delivery %s", worker->config->kafka.group_id,
              worker->config->kafka.bootstrap_servers, worker->config->kafka.delivery);
+    bytes_reset(&text);
+    setup_describe_memory(worker->setup, &text);
+    log_info("worker", "%s", text.data ? text.data : "");
     bytes_release(&text);
 }
 

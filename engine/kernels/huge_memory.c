@@ -2,6 +2,7 @@
 #include "engine/kernels/huge_memory.h"
 
 #include <stdint.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #define HUGE_PAGE_BYTES ((size_t)2 << 20)
@@ -28,6 +29,16 @@ void *huge_memory_map(size_t bytes)
     munmap(aligned + bytes, mapped_bytes - head_bytes - bytes);
     madvise(aligned, bytes, MADV_HUGEPAGE); /* best effort */
     return aligned;
+}
+
+void huge_memory_touch(void *memory, size_t bytes)
+{
+    memset(memory, 0, bytes);
+}
+
+size_t huge_memory_bytes(size_t bytes)
+{
+    return whole_pages(bytes);
 }
 
 void huge_memory_unmap(void *memory, size_t bytes)

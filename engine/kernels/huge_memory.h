@@ -8,6 +8,9 @@
 
 /* NULL: no memory, or bytes is 0. */
 void *huge_memory_map(size_t bytes);
+/* Makes all of it resident now, so that the first steps neither fault nor find that memory is gone. */
+void huge_memory_touch(void *memory, size_t bytes);
+size_t huge_memory_bytes(size_t bytes); /* what so many bytes take: whole huge pages */
 void huge_memory_unmap(void *memory, size_t bytes);
 
 #endif

@@ -252,6 +252,7 @@ static enum status allocate_buffers(struct model *model, int threads, struct err
     if (!memory || !model->inverse_frequencies || (h->experts > 0 && !model->expert_rows))
         return error_set(err, STATUS_NO_MEMORY,
                          "no memory for %zu MB of step buffers; lower engine.max_batch_tokens", bytes >> 20);
+    huge_memory_touch(memory, bytes);
     rope_frequencies(model->inverse_frequencies, &model->hparams);
     return STATUS_OK;
 }

@@ -83,8 +83,18 @@ static void every_allocation_of_submit_may_fail(void **state)
     tokenizer_close(tokenizer);
 }
 
-/* Chunks, decoding, preemption, eviction, cuts, penalties, stop strings, log-probabilities: the first
- * allocation of a step would be made to fail, and there is none. */
+static void make_search(struct asked *search)
+{
+    search->sampling.use_beam_search = true;
+    search->sampling.n = 3;
+    search->sampling.logprobs = 0;
+    search->sampling.prompt_logprobs = SAMPLING_NO_LOGPROBS;
+    search->sampling.stop_count = 0;
+}
+
+/* Chunks, decoding, preemption, eviction, cuts, penalties, stop strings, log-probabilities, beams: the first
+ * allocation of a step would be made to fail, and there is none. A grammar is the exception
+ * (engine/constrain/): its automaton and its masks are made when a state is first reached. */
 static void check_steps(struct model *model)
 {
     static const char *const stops[] = {"never"};
@@ -93,6 +103,7 @@ static void check_steps(struct model *model)
     options.model = model;
     options.tokenizer = tokenizer;
     options.kv_blocks = 20;
+    options.step_target_ns = 1000000;
     options.force_preempt_every = 5;
     struct engine *engine = engine_fixture_open(&options);
     for (uint64_t i = 0; i < ASKED; i++) {
@@ -104,6 +115,8 @@ static void check_steps(struct model *model)
         asked[i].sampling.repetition_penalty = 1.1f;
         asked[i].sampling.stops = stops;
         asked[i].sampling.stop_count = i % 4 == 1;
+        if (i == 4)
+            make_search(&asked[i]);
         asked_submit(&asked[i], engine);
     }
     int steps = 0;
@@ -117,6 +130,7 @@ static void check_steps(struct model *model)
         if (failing_alloc_disarm())
             fail_msg("step %d allocates", steps);
         assert_int_equal(status, STATUS_OK);
+        engine_note_step(engine, 100000 * (steps % 30));
     }
     assert_true(steps > 50);
     engine_close(engine);

@@ -218,6 +218,7 @@ static enum status run_targets(struct steps *b, struct error *err)
     printf("%s, %s, %s kernels, %ld threads; gaps between tokens of one sequence in ms\n"
            "work     target    steps  output/s  tokens/s      p50      p99      max  between steps\n",
            b->shape, model_weight_format_name(b->model), model_kernels_name(b->model), b->threads);
+    fflush(stdout);
     char *rest = targets;
     for (char *target = strsep(&rest, ","); target && status == STATUS_OK; target = strsep(&rest, ",")) {
         status = run_work(b, true, strtol(target, NULL, 10), err);

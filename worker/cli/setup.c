@@ -9,6 +9,7 @@
 #include "config/config_limits.h"
 #include "engine/constrain/catalog_store.h"
 #include "engine/constrain/grammar_store.h"
+#include "engine/kernels/huge_memory.h"
 #include "engine/model/model.h"
 #include "worker/cli/progress.h"
 
@@ -82,13 +83,16 @@ static enum status open_model(struct setup *setup, bool show_progress, struct er
                                     .max_batch_tokens = (int32_t)config->engine.max_batch_tokens,
                                     .max_logit_rows =
                                         engine_max_logit_rows((int32_t)config->engine.max_sequences)};
-    return model_open(&setup->model, &options, err);
+    const uint64_t before = config_private_bytes();
+    enum status status = model_open(&setup->model, &options, err);
+    setup->model_private_bytes = config_private_bytes() - before;
+    return status;
 }
 
 enum status setup_plan_memory(const struct config *config, struct setup_memory *memory, struct error *err)
 {
     uint64_t block_tokens = (uint64_t)config->engine.block_tokens;
-    uint64_t taken = memory->weights + memory->buffers;
+    uint64_t taken = memory->weights + memory->buffers + memory->logits;
     uint64_t bytes = (uint64_t)config->engine.kv_memory_mb << 20;
     memory->limit = config_memory_limit_bytes();
     if (bytes == 0) {
@@ -125,11 +129,12 @@ static int32_t context_of(const struct setup *setup)
 static enum status open_engine(struct setup *setup, const struct setup_options *options, struct error *err)
 {
     const struct config *config = setup->config;
-    setup->memory =
-        (struct setup_memory){.weights = model_weight_bytes(setup->model),
-                              .buffers = model_buffer_bytes(setup->model),
-                              .block = model_block_bytes(setup->model, (int32_t)config->engine.block_tokens),
-                              .context_tokens = context_of(setup)};
+    setup->memory = (struct setup_memory){
+        .weights = model_weight_bytes(setup->model),
+        .buffers = model_buffer_bytes(setup->model),
+        .logits = engine_logits_bytes((int32_t)config->engine.max_sequences, setup->hparams.vocab),
+        .block = model_block_bytes(setup->model, (int32_t)config->engine.block_tokens),
+        .context_tokens = context_of(setup)};
     enum status status = setup_plan_memory(config, &setup->memory, err);
     if (status != STATUS_OK)
         return status;
@@ -249,4 +254,25 @@ void setup_describe(const struct setup *setup, struct bytes *out)
                   model_kv_format_name(setup->model), setup->memory.kv_blocks,
                   (long long)setup->config->engine.block_tokens, model_kernels_name(setup->model),
                   model_threads(setup->model), setup->fingerprint);
+}
+
+static double megabytes(uint64_t bytes)
+{
+    return (double)bytes / (1 << 20);
+}
+
+/* Whole huge pages, since that is how the parts are taken. */
+void setup_describe_memory(const struct setup *setup, struct bytes *out)
+{
+    const struct setup_memory *m = &setup->memory;
+    const uint64_t weights = huge_memory_bytes(m->weights), pool = huge_memory_bytes(m->pool),
+                   buffers = huge_memory_bytes(m->buffers);
+    const uint64_t now = config_private_bytes(), known = setup->model_private_bytes + m->logits;
+    const uint64_t other = now > known ? now - known : 0;
+    bytes_appendf(
+        out,
+        "memory %.1f MB when the KV pool is full: weights %.1f, KV pool %.1f, step buffers %.1f, logits "
+        "%.1f, other %.1f",
+        megabytes(weights + pool + buffers + m->logits + other), megabytes(weights), megabytes(pool),
+        megabytes(buffers), megabytes(m->logits), megabytes(other));
 }

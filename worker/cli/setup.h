@@ -18,10 +18,10 @@ struct setup_options {
 
 /* Memory of the plan, in bytes. */
 struct setup_memory {
-    uint64_t weights, buffers, block; /* in: what is taken, and the size of one KV block */
-    uint64_t limit, pool;             /* out: what this process may use; of the KV pool */
-    int32_t context_tokens;           /* in: of the longest sequence; out: what the pool holds of it */
-    int32_t kv_blocks;                /* out */
+    uint64_t weights, buffers, logits, block; /* in: what is taken, and the size of one KV block */
+    uint64_t limit, pool;                     /* out: what this process may use; of the KV pool */
+    int32_t context_tokens; /* in: of the longest sequence; out: what the pool holds of it */
+    int32_t kv_blocks;      /* out */
 };
 
 /* Sizes the KV pool: the configured memory, or a quarter of what is left beside weights and buffers; no more
@@ -36,12 +36,13 @@ struct setup {
     struct hparams hparams;
     struct catalog_store *catalogs; /* NULL: no catalogs.directory */
     struct grammar_store *grammars;
-    struct model *model;        /* NULL without engine */
-    struct engine *engine;      /* likewise */
-    struct setup_memory memory; /* zeros without engine */
-    char model_name[256];       /* name of the directory */
-    const char *only_name;      /* served name when the configuration lists none */
-    char fingerprint[65];       /* hex */
+    struct model *model;          /* NULL without engine */
+    struct engine *engine;        /* likewise */
+    struct setup_memory memory;   /* zeros without engine */
+    uint64_t model_private_bytes; /* memory of its own that the process took for the model */
+    char model_name[256];         /* name of the directory */
+    const char *only_name;        /* served name when the configuration lists none */
+    char fingerprint[65];         /* hex */
     struct job_parse_context parse;
     struct generation_context generation;
 };
@@ -51,5 +52,8 @@ MUST_CHECK enum status setup_open(struct setup **out, const struct setup_options
 void setup_close(struct setup *setup);
 /* One line about what was opened, for logs and people. */
 void setup_describe(const struct setup *setup, struct bytes *out);
+/* One line: the memory that this process comes to have for itself when the KV pool is full, by part. "other"
+ * is what it has now besides model and engine. */
+void setup_describe_memory(const struct setup *setup, struct bytes *out);
 
 #endif

@@ -211,6 +211,15 @@ static enum status run_files(const struct options *options, struct setup *setup,
     return status;
 }
 
+static void print_memory(const struct setup *setup)
+{
+    struct bytes text;
+    bytes_init(&text, 1024);
+    setup_describe_memory(setup, &text);
+    fprintf(stderr, "%s\n", text.data ? text.data : "");
+    bytes_release(&text);
+}
+
 static enum status run_batch(const struct options *options, int *exit_code, struct error *err)
 {
     const struct config *config = NULL;
@@ -226,6 +235,8 @@ static enum status run_batch(const struct options *options, int *exit_code, stru
                                        .show_progress = !options->quiet,
                                        .force_preempt_every = options->preempt_every};
         status = setup_open(&setup, &wanted, err);
+        if (status == STATUS_OK && !options->quiet)
+            print_memory(setup);
         if (status == STATUS_OK)
             status = run_files(options, setup, &input, exit_code, err);
         setup_close(setup);

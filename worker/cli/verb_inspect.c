@@ -204,13 +204,13 @@ static void print_text(const struct inspection *in)
     if (in->memory_error.status != STATUS_OK)
         printf("plan       impossible here: %s\n", in->memory_error.text);
     else
-        printf(
-            "plan       %llu MB of %llu MB: KV pool %llu MB, %d blocks, %lld tokens; one sequence up to %d "
-            "tokens\n",
-            mb(in->memory.weights + in->memory.buffers + in->memory.pool), mb(in->memory.limit),
-            mb(in->memory.pool), in->memory.kv_blocks,
-            (long long)in->memory.kv_blocks * (long long)in->config->engine.block_tokens,
-            in->memory.context_tokens);
+        printf("plan       %llu MB of %llu MB: KV pool %llu MB, logits %llu MB, %d blocks, %lld tokens; one "
+               "sequence "
+               "up to %d tokens\n",
+               mb(in->memory.weights + in->memory.buffers + in->memory.logits + in->memory.pool),
+               mb(in->memory.limit), mb(in->memory.pool), mb(in->memory.logits), in->memory.kv_blocks,
+               (long long)in->memory.kv_blocks * (long long)in->config->engine.block_tokens,
+               in->memory.context_tokens);
     print_defaults(h);
 }
 
@@ -246,13 +246,14 @@ static void print_json(const struct inspection *in)
     print_json_hparams(&plan->hparams);
     printf("\"weight_format\":\"%s\",\"kv_format\":\"%s\",\"kernels\":\"%s\",\"threads\":%d,",
            plan->weight_format, plan->kv_format, plan->kernels, in->threads);
-    printf("\"weight_bytes\":%llu,\"embedding_bytes\":%llu,\"buffer_bytes\":%llu,\"kv_token_bytes\":%llu,"
+    printf("\"weight_bytes\":%llu,\"embedding_bytes\":%llu,\"buffer_bytes\":%llu,\"logits_bytes\":%llu,"
+           "\"kv_token_bytes\":%llu,"
            "\"block_tokens\":%lld,\"kv_blocks\":%d,\"kv_pool_bytes\":%llu,\"memory_limit_bytes\":%llu,"
            "\"sequence_tokens\":%d,\"impossible\":%s}\n",
            (unsigned long long)plan->weight_bytes, (unsigned long long)plan->embedding_bytes,
-           (unsigned long long)plan->buffer_bytes, (unsigned long long)plan->kv_token_bytes,
-           (long long)in->config->engine.block_tokens, in->memory.kv_blocks,
-           (unsigned long long)in->memory.pool, (unsigned long long)in->memory.limit,
+           (unsigned long long)plan->buffer_bytes, (unsigned long long)in->memory.logits,
+           (unsigned long long)plan->kv_token_bytes, (long long)in->config->engine.block_tokens,
+           in->memory.kv_blocks, (unsigned long long)in->memory.pool, (unsigned long long)in->memory.limit,
            possible ? in->memory.context_tokens : 0, possible ? "null" : reason.data);
     bytes_release(&reason);
 }
@@ -277,6 +278,7 @@ static enum status plan_model(struct inspection *in, struct error *err)
     in->memory = (struct setup_memory){
         .weights = in->plan.weight_bytes,
         .buffers = in->plan.buffer_bytes,
+        .logits = engine_logits_bytes((int32_t)config->engine.max_sequences, in->plan.hparams.vocab),
         .block = in->plan.kv_token_bytes * (uint64_t)config->engine.block_tokens,
         .context_tokens = configured > 0 && configured < context ? (int32_t)configured : context};
     in->memory_error.status = setup_plan_memory(config, &in->memory, &in->memory_error);
