@@ -14,6 +14,7 @@ int bench_products(int argc, char **argv);
 int bench_tier(int argc, char **argv);
 int bench_prefix(int argc, char **argv);
 int bench_text(int argc, char **argv);
+int bench_kv(int argc, char **argv);
 int bench_steps(int argc, char **argv);
 
 /* Hyperparameters of a well-known shape by name ("qwen3-0.6b"). Statuses: USAGE (the text lists the names),

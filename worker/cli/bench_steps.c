@@ -25,7 +25,8 @@ enum {
 };
 
 static const char usage[] =
-    "usage: millrace bench steps [--shape qwen3-0.6b|...] [--format F] [--kernels K] [--threads N] [--kv-mb "
+    "usage: millrace bench steps [--shape qwen3-0.6b|...] [--layers N] [--format F] [--kernels K] [--threads "
+    "N] [--kv-mb "
     "N]\n"
     "         [--targets 0,150] [--work all|long|clients] [--prompt 8192] [--generate 192] [--chunk 512]";
 
@@ -38,7 +39,7 @@ struct asked {
 
 struct steps {
     const char *shape, *format, *kernels, *targets, *work;
-    long threads, kv_mb, prompt_tokens, generate, chunk;
+    long layers, threads, kv_mb, prompt_tokens, generate, chunk;
     struct hparams hparams;
     struct model *model;
     struct engine *engine;
@@ -237,6 +238,8 @@ static enum status run_model(struct steps *b, struct error *err)
                                           .max_batch_tokens = BENCH_CHUNK_TOKENS,
                                           .max_logit_rows = engine_max_logit_rows(CLIENTS)};
     enum status status = bench_shape(&b->hparams, b->shape, err);
+    if (status == STATUS_OK && b->layers < b->hparams.layers)
+        b->hparams.layers = (int32_t)b->layers;
     if (status == STATUS_OK)
         status = model_open_synthetic(&b->model, &b->hparams, &options, 1, err);
     const size_t tokens = (size_t)MAX_JOBS * (size_t)b->prompt_tokens;
@@ -258,11 +261,12 @@ static bool read_option(struct steps *b, const char *name, const char *value)
     const struct {
         const char *name, **text;
         long *number;
-    } options[] = {{"--shape", &b->shape, NULL},     {"--format", &b->format, NULL},
-                   {"--kernels", &b->kernels, NULL}, {"--targets", &b->targets, NULL},
-                   {"--work", &b->work, NULL},       {"--threads", NULL, &b->threads},
-                   {"--kv-mb", NULL, &b->kv_mb},     {"--prompt", NULL, &b->prompt_tokens},
-                   {"--chunk", NULL, &b->chunk},     {"--generate", NULL, &b->generate}};
+    } options[] = {{"--layers", NULL, &b->layers},        {"--shape", &b->shape, NULL},
+                   {"--format", &b->format, NULL},        {"--kernels", &b->kernels, NULL},
+                   {"--targets", &b->targets, NULL},      {"--work", &b->work, NULL},
+                   {"--threads", NULL, &b->threads},      {"--kv-mb", NULL, &b->kv_mb},
+                   {"--prompt", NULL, &b->prompt_tokens}, {"--chunk", NULL, &b->chunk},
+                   {"--generate", NULL, &b->generate}};
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
         if (strcmp(name, options[i].name) != 0)
             continue;
@@ -285,6 +289,7 @@ int bench_steps(int argc, char **argv)
                            .kernels = "auto",
                            .targets = "0,150",
                            .work = "all",
+                           .layers = 1 << 20,
                            .threads = 2,
                            .kv_mb = 2048,
                            .prompt_tokens = 8192,
