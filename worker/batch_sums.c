@@ -59,7 +59,7 @@ void batch_sums_write(const struct batch_sums *s, const char *batch_id, struct b
     bool over = strcmp(word, "completed") == 0 || strcmp(word, "cancelled") == 0;
     bytes_append_text(out, "{\"id\":");
     json_append_string(out, batch_id, strlen(batch_id));
-    bytes_appendf(out, ",\"object\":\"batch\",\"status\":\"%s\"", word);
+    bytes_appendf(out, ",\"object\":\"batch\",\"version\":%d,\"status\":\"%s\"", BATCH_SUMS_VERSION, word);
     append_time(out, "created_at", s->created_ms, 1000);
     append_time(out, "in_progress_at", s->first_ms, 1000);
     append_time(out, "completed_at", over ? s->last_ms : -1, 1000);
@@ -93,7 +93,8 @@ bool batch_sums_read(struct batch_sums *out, const char *value, size_t bytes)
         return false;
     const struct json *root = json_root(document);
     const struct json *counts = json_member(root, "request_counts"), *usage = json_member(root, "usage");
-    bool found = counts && counts->type == JSON_OBJECT;
+    bool found = counts && counts->type == JSON_OBJECT &&
+                 json_integer_or(json_member(root, "version"), BATCH_SUMS_VERSION) == BATCH_SUMS_VERSION;
     out->total = json_integer_or(json_member(counts, "total"), -1);
     int64_t created_s = json_integer_or(json_member(root, "created_at"), -1);
     out->created_ms = created_s >= 0 ? created_s * 1000 : -1;
@@ -109,6 +110,8 @@ bool batch_sums_read(struct batch_sums *out, const char *value, size_t bytes)
     out->first_ms = json_integer_or(json_member(root, "first_answer_ms"), -1);
     out->last_ms = json_integer_or(json_member(root, "last_answer_ms"), -1);
     json_close(document);
+    if (!found)
+        batch_sums_init(out);
     return found;
 }
 

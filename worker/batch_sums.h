@@ -10,6 +10,8 @@
 #include "base/bytes.h"
 #include "base/error.h"
 
+enum { BATCH_SUMS_VERSION = 1 }; /* of the records; one of another version is not read */
+
 struct batch_sums {
     int64_t total;      /* -1: unknown */
     int64_t created_ms; /* of the submit; -1: unknown */

@@ -24,6 +24,7 @@ enum sim_bug { /* planted on demand, to see that each is found */
                BUG_PAST_UNFINISHED,    /* the committed offset passes an unfinished job */
                BUG_START_UNRECORDED,   /* a job starts before its attempt is on record */
                BUG_PROGRESS_FORGOTTEN, /* the next owner counts from nothing */
+               BUG_CHECKPOINT_KEPT,    /* a checkpoint outlives its job */
                BUGS
 };
 
@@ -33,6 +34,7 @@ struct sim_job {
     int64_t offset;
     bool poison;
     int answers, poisoned, dead_letters, crashes;
+    char checkpoint[512]; /* committed; "": none */
 };
 
 struct sim_partition {
@@ -41,9 +43,9 @@ struct sim_partition {
     int64_t end;       /* of the log */
     int64_t committed; /* -1: never */
     char metadata[OFFSET_MAP_MAX_BYTES];
-    char progress[512]; /* of its batch, as committed; "": none */
-    int results;        /* committed for its jobs */
-    int owner, target;  /* members, -1: none */
+    char progress[1024]; /* of its batch, as committed; "": none */
+    int results;         /* committed for its jobs */
+    int owner, target;   /* members, -1: none */
 };
 
 struct sim_member { /* what the group knows of a started worker */
@@ -86,6 +88,7 @@ int sim_join(bool *crashed); /* a new member, for the next job_source_open */
 void sim_expel_silent(void); /* members that have not polled for the session's time */
 void sim_rebalance(void);
 struct sim_job *sim_find_job(const char *name, size_t bytes);
+size_t sim_checkpoint_tokens(const struct sim_job *job); /* how many are committed */
 /* What the committed offset and map say of a job: answered, or attempted how often. */
 bool sim_committed_says_answered(const struct sim_job *job, unsigned *attempts);
 

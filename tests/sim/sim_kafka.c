@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "tests/sim/sim.h"
+#include "worker/intake/checkpoints.h"
 #include "worker/emit/result_txn.h"
 #include "worker/intake/control_reader.h"
 #include "worker/batch_sums.h"
@@ -245,6 +246,35 @@ bool sim_committed_says_answered(const struct sim_job *job, unsigned *attempts)
     return false;
 }
 
+size_t sim_checkpoint_tokens(const struct sim_job *job)
+{
+    const char *at = strstr(job->checkpoint, "\"tokens\":[");
+    size_t count = at ? 1 : 0;
+    for (; at && *at && *at != ']'; at++)
+        count += *at == ',';
+    return count;
+}
+
+static bool take_checkpoint(const struct sink_record *record)
+{
+    char topic[256];
+    int32_t partition;
+    int64_t offset;
+    if (!checkpoint_key_read(record->key, record->key_bytes, topic, &partition, &offset))
+        return false;
+    for (int i = 0; i < sim.partitions[partition].count; i++) {
+        struct sim_job *job = &sim.jobs[sim.partitions[partition].jobs[i]];
+        if (job->offset != offset)
+            continue;
+        if (record->value && job->answers > 0)
+            sim_violate("%s is answered and has a checkpoint", job->name);
+        if (record->value || sim.bug != BUG_CHECKPOINT_KEPT)
+            snprintf(job->checkpoint, sizeof job->checkpoint, "%.*s", (int)record->value_bytes,
+                     record->value ? record->value : "");
+    }
+    return true;
+}
+
 static void take_progress(const struct sink_record *record)
 {
     const char *topic;
@@ -270,6 +300,18 @@ enum status status_topic_read(const struct config *config, status_topic_taker *t
         if (value[0])
             take(context, &record);
     }
+    for (int i = 0; i < sim.job_count; i++) {
+        char key[64];
+        const struct sim_job *job = &sim.jobs[i];
+        snprintf(key, sizeof key, "checkpoint:%s:%d:%lld", jobs_topic, job->partition,
+                 (long long)job->offset);
+        const struct job_record record = {.key = key,
+                                          .key_bytes = strlen(key),
+                                          .value = job->checkpoint,
+                                          .value_bytes = strlen(job->checkpoint)};
+        if (job->checkpoint[0])
+            take(context, &record);
+    }
     return STATUS_OK;
 }
 
@@ -293,7 +335,8 @@ static void apply_result(const struct finished_result *finished)
 {
     const struct sink_record *record = &finished->record;
     if (strcmp(record->topic, "millrace.status") == 0) {
-        take_progress(record);
+        if (!take_checkpoint(record))
+            take_progress(record);
         return;
     }
     struct sim_job *job = sim_find_job(record->key, record->key_bytes);
@@ -394,15 +437,22 @@ bool control_reader_poll(struct control_reader *reader, struct cancellations *ca
 enum status job_parse(struct job **out, const struct job_parse_context *context,
                       const struct job_record *record, struct job_fault *fault)
 {
+    static const int32_t token = 7;
+    static const struct job_prompt prompt = {.tokens = &token, .count = 1};
     struct job *job = calloc(1, sizeof *job);
     (void)context;
     (void)fault;
     CHECK(job != NULL);
-    arena_init(&job->arena, 1);
+    arena_init(&job->arena, 4096);
     struct sim_job *known = sim_find_job(record->key, record->key_bytes);
     job->custom_id = known->name;
     job->batch_id = "";
+    job->id = known->name;
     job->source = *record;
+    job->source.topic = jobs_topic;
+    job->prompts = &prompt;
+    job->prompt_count = 1;
+    job->sampling = sampling_defaults();
     *out = job;
     return STATUS_OK;
 }

@@ -3,6 +3,7 @@
 //   a job has at most one committed result, and in the end exactly one;
 //   the committed offset and map never call a job answered that is not;
 //   the committed progress of a partition's batch counts exactly its committed results;
+//   a job goes on behind exactly the tokens that are committed for it; an answered one has no checkpoint;
 //   no job starts before its attempt is committed, so a crash is never forgotten;
 //   a job that ends its workers is answered job_poisoned with its dead letter, after as many ends as allowed,
 //   and no innocent job ever is; in the end every offset is at the log's end and nothing is reserved.
@@ -15,13 +16,22 @@
 #include "base/log.h"
 #include "base/monotime.h"
 #include "tests/sim/sim.h"
+#include "worker/intake/checkpoints.h"
 
-enum { MOST_TURNS = 400000, MOST_RUNNING = 256, CHECK_EVERY = 64, ATTEMPTS = 3, MANY_ATTEMPTS = 100 };
+enum {
+    MOST_TOKENS = 20,
+    TOKEN_MS = 10,
+    MOST_TURNS = 400000,
+    MOST_RUNNING = 256,
+    CHECK_EVERY = 64,
+    ATTEMPTS = 3,
+    MANY_ATTEMPTS = 100
+};
 
 struct running {
     uint64_t handle; /* 0: free */
     struct job *job;
-    int64_t done_ms;
+    int64_t start_ms, done_ms;
 };
 
 struct worker {
@@ -37,6 +47,7 @@ struct worker {
 struct sim sim;
 static struct worker workers[SIM_WORKERS];
 static struct config config;
+static const struct generation_context generation = {.system_fingerprint = "sim"};
 
 static const char *const bug_names[BUGS] = {"none",
                                             "commit-early",
@@ -44,7 +55,8 @@ static const char *const bug_names[BUGS] = {"none",
                                             "lost-ignored",
                                             "past-unfinished",
                                             "start-unrecorded",
-                                            "progress-forgotten"};
+                                            "progress-forgotten",
+                                            "checkpoint-kept"};
 
 /* ---- chance and time ---- */
 
@@ -99,12 +111,18 @@ static void check_start(const struct worker *worker, const struct job *job)
 {
     unsigned attempts;
     const struct sim_job *known = sim_find_job(job->custom_id, strlen(job->custom_id));
+    for (size_t i = 0; i < job->resumed_tokens; i++)
+        if (job->prompts[0].tokens[1 + i] != (int32_t)i)
+            sim_violate("%s goes on behind tokens that are not its own", known->name);
     if (!sim.members[worker->member].in_group)
         return; /* it does not know yet that others have its jobs */
     if (sim_committed_says_answered(known, &attempts))
         sim_violate("%s starts although it is answered", known->name);
     else if (attempts == 0)
         sim_violate("%s starts and no commit knows of it", known->name);
+    else if (job->resumed_tokens != sim_checkpoint_tokens(known))
+        sim_violate("%s goes on behind %zu tokens, and %zu are committed", known->name, job->resumed_tokens,
+                    sim_checkpoint_tokens(known));
 }
 
 static void begin_job(struct worker *worker, struct engine_command *command)
@@ -113,8 +131,8 @@ static void begin_job(struct worker *worker, struct engine_command *command)
         struct running *running = &worker->running[i];
         if (running->handle)
             continue;
-        *running =
-            (struct running){command->job_handle, command->job, sim_now_ms() + 5 + (int64_t)sim_random(300)};
+        *running = (struct running){command->job_handle, command->job, sim_now_ms(),
+                                    sim_now_ms() + 5 + (int64_t)sim_random(300)};
         check_start(worker, command->job);
         return;
     }
@@ -127,11 +145,33 @@ static void end_running(struct running *running)
     running->handle = 0;
 }
 
-static void cancel_job(struct worker *worker, uint64_t handle)
+/* As emit does it: the job comes back with what was generated of it, now and then with nothing. */
+static void give_back(struct worker *worker, const struct running *running)
+{
+    int32_t tokens[MOST_TOKENS];
+    const struct job *job = running->job;
+    size_t count = job->resumed_tokens + (size_t)((sim_now_ms() - running->start_ms) / TOKEN_MS);
+    count = count < MOST_TOKENS ? count : MOST_TOKENS;
+    for (size_t i = 0; i < count; i++)
+        tokens[i] = (int32_t)i;
+    static const struct sink_record nothing;
+    struct finished_result *back = count > 0
+                                       ? checkpoint_new(running->handle, job, generation.system_fingerprint,
+                                                        config.kafka.status_topic, tokens, count)
+                                       : finished_result_new(running->handle, &nothing);
+    CHECK(back != NULL);
+    back->kind = FINISHED_GIVEN_BACK;
+    CHECK(channel_try_send(worker->shared.finished, back));
+}
+
+static void cancel_job(struct worker *worker, uint64_t handle, enum status reason)
 {
     for (int i = 0; i < MOST_RUNNING; i++)
-        if (worker->running[i].handle == handle)
+        if (worker->running[i].handle == handle) {
+            if (reason == STATUS_CLOSED)
+                give_back(worker, &worker->running[i]);
             end_running(&worker->running[i]);
+        }
 }
 
 static void take_commands(struct worker *worker)
@@ -140,7 +180,7 @@ static void take_commands(struct worker *worker)
         if (command->type == ENGINE_COMMAND_JOB)
             begin_job(worker, command);
         else
-            cancel_job(worker, command->job_handle);
+            cancel_job(worker, command->job_handle, command->reason);
         free(command);
     }
 }
@@ -202,6 +242,7 @@ static void start_worker(struct worker *worker)
     worker->shared.config = &config;
     worker->shared.metrics = &worker->metrics;
     worker->shared.worker_id = "sim";
+    worker->shared.generation = &generation;
     CHECK(channel_open(&worker->shared.commands, 4096, &err) == STATUS_OK);
     CHECK(channel_open(&worker->shared.orders, 4096, &err) == STATUS_OK);
     CHECK(channel_open(&worker->shared.acks, 16, &err) == STATUS_OK);
@@ -268,7 +309,8 @@ static void hurt(struct worker *worker)
     } else if (sim_chance(sim.faults.roll)) {
         worker->rolling = true;
         worker->shared.draining = true;
-        worker->shared.hurry = sim_random(2) == 0;
+        worker->shared.hurry = sim_random(3) == 0;
+        worker->shared.grace_over = sim_random(2) == 0;
     }
 }
 
@@ -334,7 +376,9 @@ static void check_end(void)
     for (int i = 0; i < sim.job_count; i++) {
         const struct sim_job *job = &sim.jobs[i];
         bool poisoned = job->poison && sim.faults.kill + sim.faults.stall == 0;
-        if (job->answers != 1)
+        if (job->checkpoint[0])
+            sim_violate("%s is over and its checkpoint is not", job->name);
+        else if (job->answers != 1)
             sim_violate("%s has %d results in the end", job->name, job->answers);
         else if (job->poisoned != poisoned)
             sim_violate("%s is %s and was %s", job->name, job->poison ? "poison" : "innocent",

@@ -76,6 +76,11 @@ static void values_read_back(void **state)
     for (size_t cut = 0; cut < text.count_bytes; cut++)
         assert_false(batch_sums_read(&back, text.data, cut));
     assert_false(batch_sums_read(&back, "{}", 2));
+    char *version = strstr(text.data, "\"version\":1");
+    assert_non_null(version);
+    version[10] = '2'; /* never misread */
+    assert_false(batch_sums_read(&back, text.data, text.count_bytes));
+    assert_int_equal(back.completed, 0);
     bytes_release(&text);
 }
 

@@ -10,7 +10,7 @@
 
 #include "base/json.h"
 
-enum { FILE_BYTES = 1 << 20 };
+enum { FILE_BYTES = 1 << 20, STATE_VERSION = 1 };
 
 static bool read_offsets(struct submit_state *state, const struct json *offsets)
 {
@@ -24,6 +24,12 @@ static bool read_offsets(struct submit_state *state, const struct json *offsets)
 
 static enum status take(struct submit_state *state, const struct json *root, struct error *err)
 {
+    if (json_integer_or(json_member(root, "version"), STATE_VERSION) != STATE_VERSION)
+        return error_set(
+            err, STATUS_CONFIG,
+            "%.300s was written by another version of millrace; go on with that one, or remove the file to "
+            "submit from the start",
+            state->path);
     bool complete = json_bool_or(json_member(root, "complete"), false);
     bool same = json_is_string(json_member(root, "batch_id"), state->batch_id) &&
                 json_is_string(json_member(root, "topic"), state->topic) &&
@@ -73,7 +79,7 @@ enum status submit_state_save(const struct submit_state *state, struct error *er
 {
     struct bytes text;
     bytes_init(&text, FILE_BYTES);
-    bytes_append_text(&text, "{\"batch_id\":");
+    bytes_appendf(&text, "{\"version\":%d,\"batch_id\":", STATE_VERSION);
     json_append_string(&text, state->batch_id, strlen(state->batch_id));
     bytes_append_text(&text, ",\"topic\":");
     json_append_string(&text, state->topic, strlen(state->topic));

@@ -135,8 +135,13 @@ void batch_tally_restore(struct batch_tally *tally, const struct job_record *rec
     struct entry *entry = find_or_add(tally, record->key, bytes);
     if (!entry)
         return;
-    if (!record->value || !batch_sums_read(&sums, record->value, record->value_bytes))
-        batch_sums_init(&sums); /* a tombstone, or not ours: from nothing */
+    if (!record->value)
+        batch_sums_init(&sums);
+    else if (!batch_sums_read(&sums, record->value, record->value_bytes))
+        log_warn("intake",
+                 "the progress of a batch on %s/%d is of an unknown version and is ignored: it is counted "
+                 "from nothing",
+                 tally->topic, tally->partition);
     sums.total = sums.created_ms = -1;
     entry->sums = sums;
 }
