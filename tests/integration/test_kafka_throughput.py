@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the queue costs: processor time of a worker per job, exactly once, streaming on and nobody reading, against that of
 `millrace batch` over the same jobs; and how much later than it was made a single job's answer is committed at low load.
-  --jobs N (default 2500), --tokens N (32), --singles N (20); --strict: at most 1.05 times, and 150 ms at the 99th percentile"""
+  --jobs N (default 2500), --tokens N (32), --singles N (20); --strict: at most 1.05 times, and 150 ms at the 99th percentile;
+without, bounds that a machine with other work keeps: 1.5 times, a median of 1.5 s"""
 import json
 import os
 import pathlib
@@ -103,7 +104,7 @@ def main():
           "it, %.1f s in a batch; a single answer is committed %.0f ms later (median), %.0f ms (99th percentile)" % (
               COUNT, TOKENS, 1000 * cost / COUNT, 1000 * plain / COUNT, cost / plain, seconds, plain_seconds, p50, p99))
     assert cost <= MOST_COST * plain, "the queue costs too much"
-    assert p99 <= MOST_LATER_MS, "a single answer waits too long"
+    assert (p99 if "--strict" in sys.argv else p50) <= MOST_LATER_MS, "a single answer waits too long"
 
 
 main()
