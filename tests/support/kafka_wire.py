@@ -181,7 +181,7 @@ def decode_batches(data, partition, aborted=()):
 
 
 class Kafka:
-    def __init__(self, address, timeout_s=10):
+    def __init__(self, address, timeout_s=60):
         host, port = address.rsplit(":", 1)
         self.socket = socket.create_connection((host, int(port)), timeout=timeout_s)
         self.correlation = 0
