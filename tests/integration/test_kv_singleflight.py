@@ -29,7 +29,8 @@ def write_jobs(path, count):
     with open(path, "w") as out:
         for i in range(count):
             suffix = [10 + i // 240 ** place % 240 for place in range(SUFFIX_TOKENS)]
-            job = line("job-%05d" % i, prompt=prefixes[i % PREFIXES] + suffix, max_tokens=4, temperature=0)
+            job = line("job-%05d" % i, prompt=prefixes[i % PREFIXES] + suffix, max_tokens=4, temperature=0,
+                       ignore_eos=True)
             out.write(json.dumps(job) + "\n")
     return PREFIXES * PREFIX_TOKENS + count * SUFFIX_TOKENS
 

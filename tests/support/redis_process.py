@@ -22,11 +22,27 @@ class Redis:
         wait_until("redis-server to listen", self.path.exists, 20)
         return self
 
-    def call(self, *words):
-        """The first bytes of the answer to one command."""
+    def _ask(self, words, enough):
+        """What one command is answered with, once `enough` says so."""
         with socket.socket(socket.AF_UNIX) as door:
             door.settimeout(10)
             door.connect(str(self.path))
-            parts = [str(word).encode() for word in words]
+            parts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
             door.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts))
-            return door.recv(4096)
+            answer = b""
+            while not enough(answer):
+                answer += door.recv(1 << 20)
+            return answer
+
+    def call(self, *words):
+        """The answer of a command that is a line or one short string."""
+        answer = self._ask(words, lambda text: text.endswith(b"\r\n"))
+        assert not answer.startswith(b"-"), answer
+        return answer
+
+    def call_all(self, *words):
+        """The strings of a list."""
+        def lines(text):
+            return text.split(b"\r\n")
+        answer = self._ask(words, lambda text: text and len(lines(text)) >= 2 + 2 * int(lines(text)[0][1:] or 0))
+        return lines(answer)[2::2]
