@@ -4,7 +4,7 @@
 killed now and then: every job is answered, with the bytes of `millrace batch`; the memory of the worker that lives on
 does not grow, and in the end nothing is reserved, held or in flight.
 
-usage: test_kv_soak.py --millrace BIN [--minutes N] [--seed N]
+usage: test_kv_soak.py --millrace BIN [--minutes N] [--seed N] [--pause SECONDS between rounds]
 """
 import argparse
 import collections
@@ -115,12 +115,13 @@ class Soak:
         wait_until("nothing to be held, loaded, stored or used", idle, 40)
 
 
-def soak(bench, expected, seconds):
+def soak(bench, expected, seconds, pause_s):
     """Rounds of jobs until the time is over; resident bytes of the surviving worker after each."""
     end, memory = time.monotonic() + seconds, []
     while time.monotonic() < end or len(memory) < 3:
         bench.run(len(memory), expected)
         memory.append(bench.workers[0].process.resident_bytes())
+        time.sleep(pause_s)
     return memory
 
 
@@ -129,6 +130,7 @@ def main():
     parser.add_argument("--millrace", required=True)
     parser.add_argument("--minutes", type=float, default=0.75)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--pause", type=float, default=0)
     options = parser.parse_args()
     with Workspace("kv-soak") as space:
         out = space / "expected.jsonl"
@@ -136,7 +138,7 @@ def main():
                              out], "batch")
         assert batch.wait(300) == 0, batch.log_tail()
         bench = Soak(space, options.millrace, options.seed)
-        memory = soak(bench, choices(out), 60 * options.minutes)
+        memory = soak(bench, choices(out), 60 * options.minutes, options.pause)
         bench.check_nothing_left()
         early, late = max(memory[:len(memory) // 2 + 1]), max(memory[-(len(memory) // 3 + 1):])
         survivor = bench.workers[0]
