@@ -17,7 +17,7 @@ def create_topics(kafka, **partitions):
 
 
 class Worker:
-    def __init__(self, space, millrace, name, address, model, **sections):
+    def __init__(self, space, millrace, name, address, model, /, **sections):
         self.space, self.millrace, self.name = space, millrace, name
         self.http, live, self.replay_port = free_port(), free_port(), free_port()
         self.stream = "tcp://127.0.0.1:%d" % live

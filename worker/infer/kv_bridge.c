@@ -37,7 +37,7 @@ struct kv_bridge {
     size_t block_bytes, max_blocks;
     struct block_key *keys; /* [max_blocks] scratch of hold */
     struct held **held;     /* [held_count] in order of arrival */
-    size_t held_count, held_capacity, flying, leasing_blocks;
+    size_t held_count, held_capacity, flying, flying_blocks, leasing_blocks;
     bool orphaned;      /* somebody may be behind nobody */
     int64_t orphans_ns; /* when to look for such in any case */
     struct kv_cost cost;
@@ -268,26 +268,29 @@ static bool start_fetch(struct kv_bridge *bridge, struct held *held)
     if (!fetch)
         return false; /* no memory to load into */
     fetch->tag = (uint64_t)(uintptr_t)held;
-    fetch->deadline_ns = kv_cost_fetch_deadline_ns(&bridge->cost, fetch->count, monotime_ns());
+    fetch->deadline_ns =
+        kv_cost_fetch_deadline_ns(&bridge->cost, bridge->flying_blocks + fetch->count, monotime_ns());
     if (wants_lease(bridge, fetch->count) && kv_cost_may_claim(&bridge->cost, promised(bridge)))
         fetch->lease_ms = kv_cost_lease_ms(&bridge->cost, promised(bridge) + fetch->count);
-    size_t leasing = fetch->lease_ms ? fetch->count : 0;
+    size_t count = fetch->count, leasing = fetch->lease_ms ? count : 0;
     if (!kvtier_fetch(bridge->options.tier, fetch)) {
         kvtier_fetch_free(fetch);
         return false;
     }
     bridge->flying++;
+    bridge->flying_blocks += count;
     bridge->leasing_blocks += leasing;
     return true;
 }
 
+/* What is on its way already is loaded, or would be computed, before this: it counts on both sides. */
 static void ask_tier(struct kv_bridge *bridge, struct held *held)
 {
     size_t lacking = held->count - held->first;
     int64_t load_ns = kvtier_load_estimate_ns(bridge->options.tier, lacking * bridge->block_bytes);
     if (bridge->flying == MAX_FLYING) {
         set_state(bridge, held, KV_BRIDGE_STATE_queued);
-    } else if (kv_cost_loads_too_slowly(&bridge->cost, lacking, load_ns)) {
+    } else if (kv_cost_loads_too_slowly(&bridge->cost, bridge->flying_blocks + lacking, load_ns)) {
         kvtier_count_too_slow(bridge->options.tier, lacking);
         compute_all(bridge, held, KV_BRIDGE_END_computed);
     } else if (start_fetch(bridge, held)) {
@@ -370,6 +373,7 @@ static void take_fetch(struct kv_bridge *bridge, struct kvtier_fetch *fetch)
 {
     struct held *held = (struct held *)(uintptr_t)fetch->tag;
     bridge->flying--;
+    bridge->flying_blocks -= fetch->count;
     bridge->leasing_blocks -= fetch->lease_ms ? fetch->count : 0;
     settle(bridge, held, fetch);
     kvtier_fetch_free(fetch);

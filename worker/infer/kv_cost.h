@@ -20,8 +20,10 @@ struct kv_cost {
 /* A step that computed so many prompt tokens. Steps that mostly decode say little and are passed over. */
 void kv_cost_note_prefill(struct kv_cost *cost, uint64_t tokens, int64_t took_ns);
 double kv_cost_compute_ms(const struct kv_cost *cost, size_t blocks);
-/* Is loading slower than computing? Now and then the answer is false all the same: to see whether it is. */
+/* Is loading so many blocks slower than computing them? Now and then the answer is false all the same: to see
+ * whether it is. */
 bool kv_cost_loads_too_slowly(struct kv_cost *cost, size_t blocks, int64_t load_ns);
+/* For the last of so many blocks that are loaded one after another. */
 int64_t kv_cost_fetch_deadline_ns(const struct kv_cost *cost, size_t blocks, int64_t now_ns);
 /* A lease for computing the last of `promised` blocks. */
 int64_t kv_cost_lease_ms(const struct kv_cost *cost, size_t promised);
