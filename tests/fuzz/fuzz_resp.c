@@ -5,7 +5,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/check.h"
 #include "base/monotime.h"
+#include "kvtier/cluster_map.h"
 #include "kvtier/resp.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -24,6 +26,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     resp.deadline_ns = monotime_ns() + 1000000000;
     struct resp_reply reply;
     for (int i = 0; i < MOST_REPLIES && resp_read_reply(&resp, &reply) == STATUS_OK; i++) {
+        struct cluster_redirect redirect;
+        if (reply.type == RESP_ERROR && cluster_redirect_parse(&redirect, reply.line, "localhost"))
+            CHECK(redirect.slot < CLUSTER_SLOTS && redirect.address.port > 0);
         if (reply.type != RESP_BULK)
             continue;
         if (resp_skip_bytes(&resp, (size_t)reply.number) != STATUS_OK || resp_read_crlf(&resp) != STATUS_OK)

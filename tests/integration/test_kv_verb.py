@@ -26,7 +26,7 @@ def redis_call(path, *words):
 
 
 def kv(binary, path, *arguments):
-    command = [binary, "kv", *arguments, "--address", f"unix://{path}"]
+    command = [binary, "kv", *arguments, *(["--address", f"unix://{path}"] if path else [])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     return done.returncode, done.stdout, done.stderr
 
@@ -60,6 +60,68 @@ def run(binary, path):
     check(code == 69 and err.count("\n") == 1, "an unreachable Redis is one sentence and exit 69")
 
 
+class Server:
+    """A redis-server of its own on a unix socket, and on a port when it is a node of a cluster."""
+
+    def __init__(self, folder, name, *extra):
+        self.path = os.path.join(folder, name)
+        place = os.path.join(folder, name + ".d")
+        os.mkdir(place)
+        self.process = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", self.path, "--save", "", "--dir",
+                                         place, *extra], stdout=subprocess.DEVNULL)
+        for _ in range(500):
+            if os.path.exists(self.path):
+                return
+            time.sleep(0.02)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def run_several(binary, one, two):
+    """Both are looked at; one that is away does not hide the other."""
+    for i in range(5):
+        for server in (one, two):
+            redis_call(server.path, "SET", f"kvt1:{FINGERPRINT[:16]}:{i:063x}{'ab'[server is two]}", b"not a block")
+    both = ("--address", f"unix://{one.path},unix://{two.path}")
+    code, out, _ = kv(binary, None, "stats", *both)
+    check(code == 0 and "10 blocks" in out and one.path in out and two.path in out, "stats adds up several servers")
+    code, out, _ = kv(binary, None, "verify", *both)
+    check(code == 1 and "10 blocks read, 0 good" in out, "verify reads from several servers")
+    two.stop()
+    code, out, err = kv(binary, None, "stats", *both)
+    check(code == 69 and "5 blocks" in out and "away" in out and two.path in err, "a server that is away is named")
+    code, out, _ = kv(binary, None, "clear", "--all", "--yes", *both)
+    check(code == 69 and "5 blocks removed" in out, "clear says what it did and fails when a server is away")
+
+
+def run_cluster(binary, folder):
+    port = str(free_port())
+    node = Server(folder, "node", "--port", port, "--cluster-port", str(free_port()), "--cluster-enabled", "yes")
+    try:
+        redis_call(node.path, "CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        for _ in range(200):
+            if b"cluster_state:ok" in redis_call(node.path, "CLUSTER", "INFO"):
+                break
+            time.sleep(0.05)
+        for i in range(4):
+            redis_call(node.path, "SET", f"kvt1:{FINGERPRINT[:16]}:{i:064x}", b"not a block")
+        address = ("--address", f"redis://127.0.0.1:{port}", "--cluster")
+        code, out, _ = kv(binary, None, "stats", *address)
+        check(code == 0 and "4 blocks" in out and f"redis://127.0.0.1:{port}" in out, "stats of a cluster")
+        code, out, _ = kv(binary, None, "clear", "--all", "--yes", *address)
+        check(code == 0 and "4 blocks removed" in out, "clear of a cluster")
+    finally:
+        node.stop()
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--millrace", required=True)
@@ -68,18 +130,14 @@ def main():
         print("SKIP: no redis-server")
         sys.exit(77)
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "socket")
-        server = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", path, "--save", "", "--dir", folder],
-                                  stdout=subprocess.DEVNULL)
+        one, two = Server(folder, "one"), Server(folder, "two")
         try:
-            for _ in range(200):
-                if os.path.exists(path):
-                    break
-                time.sleep(0.02)
-            run(binary, path)
+            run(binary, one.path)
+            run_several(binary, one, two)
+            run_cluster(binary, folder)
         finally:
-            server.kill()
-            server.wait()
+            one.stop()
+            two.stop()
     print("kv verb: ok")
 
 

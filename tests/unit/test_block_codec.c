@@ -54,6 +54,18 @@ static void crc32c_matches_rfc_3720(void **state)
     assert_int_equal(crc32c(crc32c(0, up, 13), up + 13, 19), 0x46DD794E);
 }
 
+static void long_sums_are_those_of_the_table(void **state)
+{
+    (void)state;
+    enum { MOST = 65536 };
+    uint8_t *data = malloc(MOST + 1);
+    for (size_t i = 0; i <= MOST; i++)
+        data[i] = (uint8_t)(i * i >> 3 ^ i);
+    for (size_t bytes = 1; bytes <= MOST; bytes += bytes < 20000 ? 61 : 4099)
+        assert_int_equal(crc32c(7, data + 1, bytes), crc32c_portable(7, data + 1, bytes));
+    free(data);
+}
+
 static void any_flipped_bit_is_a_miss(void **state)
 {
     (void)state;
@@ -130,6 +142,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(crc32c_matches_rfc_3720),
+        cmocka_unit_test(long_sums_are_those_of_the_table),
         cmocka_unit_test(any_flipped_bit_is_a_miss),
         cmocka_unit_test(a_block_of_something_else_is_a_miss),
         cmocka_unit_test(breaker_opens_probes_and_closes),

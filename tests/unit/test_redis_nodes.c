@@ -93,7 +93,7 @@ static bool start_node(struct node *node, bool cluster, bool again)
                                "--cluster-enabled",
                                "yes",
                                "--cluster-node-timeout",
-                               "2000",
+                               "15000",
                                "--cluster-require-full-coverage",
                                "no",
                                NULL};
@@ -285,6 +285,32 @@ static void a_server_that_is_no_cluster_is_refused_as_one(void **state)
     finish(&rig);
 }
 
+static bool lease(struct rig *rig, size_t first)
+{
+    bool granted = false;
+    assert_int_equal(rig->store->lease(rig->store, rig->chain.blocks + first, BLOCKS - first, 60000,
+                                       INT64_MAX, &granted, &rig->err),
+                     TIER_FAULT_NONE);
+    return granted;
+}
+
+static void a_chain_is_claimed_once_whoever_has_its_blocks(void **state)
+{
+    (void)state;
+    for (int cluster = 0; cluster < 2; cluster++) {
+        struct rig rig;
+        start(&rig, cluster);
+        if (cluster)
+            form_cluster(&rig);
+        open_store(&rig, rig.addresses, cluster);
+        expect_get(&rig, TIER_FAULT_NONE, 0, TIER_MISS_absent);
+        assert_true(lease(&rig, 0));
+        assert_false(lease(&rig, 0));
+        assert_false(lease(&rig, 9)); /* of a chain that shares all of it and has the first blocks */
+        finish(&rig);
+    }
+}
+
 static uint16_t slot_of(const struct rig *rig, size_t block)
 {
     char key[REDIS_STORE_KEY_BYTES];
@@ -371,6 +397,8 @@ static void slots_move_while_blocks_are_read(void **state)
     for (; pthread_tryjoin_np(mover, NULL) != 0; all++) {
         tier_chain_get(&rig.chain, rig.store, LIMIT_MS, &rig.get, &rig.err);
         whole += rig.get.loaded == BLOCKS;
+        if (rig.get.loaded != BLOCKS)
+            print_message("%zu blocks, miss %d: %s\n", rig.get.loaded, (int)rig.get.miss, rig.err.text);
     }
     print_message("%d of %d reads whole while slots moved\n", whole, all);
     assert_true(all >= 3 && whole == all);
@@ -458,6 +486,7 @@ int main(void)
         cmocka_unit_test(when_all_are_dead_it_is_one_failure_and_any_one_brings_it_back),
         cmocka_unit_test(a_cluster_is_found_through_one_entry),
         cmocka_unit_test(a_server_that_is_no_cluster_is_refused_as_one),
+        cmocka_unit_test(a_chain_is_claimed_once_whoever_has_its_blocks),
         cmocka_unit_test(a_slot_that_moves_is_asked_for_and_then_found),
         cmocka_unit_test(slots_move_while_blocks_are_read),
         cmocka_unit_test(a_cluster_goes_on_without_one_of_its_nodes),

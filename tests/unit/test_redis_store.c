@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a Redis may answer, by a server that follows a script: each refusal is the right kind of failure, and
-// whatever is no reply at all closes the connection and is a miss.
+// whatever is no reply at all closes the connection and is a miss. And what may lie in a real one.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <hiredis/hiredis.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #include "kvtier/redis_store.h"
+#include "tests/support/redis_server.h"
 #include "tests/support/tier_chain.h"
 
 enum { BLOCKS = 3, PAYLOAD = 300, LIMIT_MS = 2000 };
@@ -241,6 +243,100 @@ static void silence_costs_the_deadline(void **state)
     stop(&server);
 }
 
+/* ---- what lies in a real server ---- */
+
+struct stored { /* a chain in a real Redis, and the good value of its middle block */
+    struct redis_server server;
+    struct tier_chain chain;
+    struct tier_store *store;
+    redisContext *door;
+    char key[REDIS_STORE_KEY_BYTES];
+    redisReply *good;
+};
+
+static void store_chain(struct stored *stored)
+{
+    static const char *const roomy[] = {"--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru", NULL};
+    memset(stored, 0, sizeof *stored);
+    if (!redis_server_start(&stored->server, roomy))
+        fail_msg("redis-server cannot be started; install it");
+    struct redis_store_options options = {.address = stored->server.address, .ttl_s = 60, .writer = true};
+    assert_int_equal(redis_store_open(&stored->store, &options, NULL), STATUS_OK);
+    tier_chain_init(&stored->chain, BLOCKS, PAYLOAD);
+    assert_int_equal(tier_chain_put(&stored->chain, stored->store), BLOCKS);
+    stored->door = redisConnectUnix(stored->server.socket);
+    redis_store_key(&stored->chain.blocks[1], stored->key);
+    stored->good = redisCommand(stored->door, "GET %s", stored->key);
+    assert_int_equal(stored->good->len, block_codec_head_bytes(TIER_CHAIN_TOKENS) + PAYLOAD);
+}
+
+static void remove_chain(struct stored *stored)
+{
+    freeReplyObject(stored->good);
+    redisFree(stored->door);
+    stored->store->close(stored->store);
+    tier_chain_release(&stored->chain);
+    redis_server_stop(&stored->server);
+    redis_server_remove(&stored->server);
+}
+
+/* Puts `value` into the middle block's place: it must be refused and removed. */
+static enum block_verdict verdict_of(struct stored *stored, const char *value)
+{
+    struct tier_get get;
+    struct error err;
+    freeReplyObject(redisCommand(stored->door, "SET %s %b", stored->key, value, (size_t)stored->good->len));
+    assert_int_equal(tier_chain_get(&stored->chain, stored->store, LIMIT_MS, &get, &err), TIER_FAULT_NONE);
+    assert_int_equal(get.loaded, 1);
+    assert_int_equal(get.miss, TIER_MISS_corrupt);
+    redisReply *there = redisCommand(stored->door, "EXISTS %s", stored->key);
+    assert_int_equal(there->integer, 0);
+    freeReplyObject(there);
+    return get.verdict;
+}
+
+static void a_flipped_bit_in_any_byte_of_the_head_and_in_a_sample_of_the_payload(void **state)
+{
+    (void)state;
+    struct stored stored;
+    store_chain(&stored);
+    size_t bytes = (size_t)stored.good->len, head_bytes = block_codec_head_bytes(TIER_CHAIN_TOKENS);
+    char *value = malloc(bytes);
+    for (size_t at = 0; at < bytes; at += at < head_bytes ? 1 : 7) {
+        memcpy(value, stored.good->str, bytes);
+        value[at] = (char)(value[at] ^ (1 << at % 8));
+        enum block_verdict verdict = verdict_of(&stored, value);
+        assert_true(at < head_bytes ? verdict != BLOCK_VERDICT_PAYLOAD_CRC
+                                    : verdict == BLOCK_VERDICT_PAYLOAD_CRC);
+    }
+    free(value);
+    struct tier_get get;
+    struct error err;
+    tier_chain_put(&stored.chain, stored.store);
+    tier_chain_get(&stored.chain, stored.store, LIMIT_MS, &get, &err);
+    assert_int_equal(get.loaded, BLOCKS);
+    remove_chain(&stored);
+}
+
+static void a_whole_value_of_another_model_or_block_under_this_key(void **state)
+{
+    (void)state;
+    static const uint8_t other_model[32] = {1};
+    struct stored stored;
+    store_chain(&stored);
+    size_t head_bytes = block_codec_head_bytes(TIER_CHAIN_TOKENS);
+    char *value = malloc((size_t)stored.good->len);
+    memcpy(value, stored.good->str, (size_t)stored.good->len);
+    struct block_identity other = stored.chain.blocks[1];
+    other.fingerprint = other_model;
+    block_codec_encode(&other, value + head_bytes, 1, (uint8_t *)value);
+    assert_int_equal(verdict_of(&stored, value), BLOCK_VERDICT_FINGERPRINT);
+    block_codec_encode(&stored.chain.blocks[2], value + head_bytes, 1, (uint8_t *)value);
+    assert_int_equal(verdict_of(&stored, value), BLOCK_VERDICT_KEY);
+    free(value);
+    remove_chain(&stored);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -248,6 +344,8 @@ int main(void)
         cmocka_unit_test(what_is_no_reply_closes_the_connection),
         cmocka_unit_test(a_chain_is_asked_for_in_a_window_and_not_beyond_the_first_miss),
         cmocka_unit_test(silence_costs_the_deadline),
+        cmocka_unit_test(a_flipped_bit_in_any_byte_of_the_head_and_in_a_sample_of_the_payload),
+        cmocka_unit_test(a_whole_value_of_another_model_or_block_under_this_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
