@@ -63,7 +63,7 @@ static enum status start(struct topic_reader *reader, const struct config *confi
         {"group.id", config->kafka.group_id}, /* never joined; for committed() */
         {"enable.auto.commit", "false"},       {"auto.offset.reset", "earliest"},
         {"isolation.level", "read_committed"}, {"enable.partition.eof", "true"},
-        {"fetch.wait.max.ms", "20"},           {NULL, NULL}};
+        {"fetch.wait.max.ms", "100"},          {NULL, NULL}};
     rd_kafka_conf_t *conf;
     char text[256];
     enum status status = kafka_client_conf(&conf, config, properties, err);

@@ -108,6 +108,8 @@ static void begin_partition(struct intake *intake, const struct job_source_parti
         if (!intake->partitions[i].used)
             partition = &intake->partitions[i];
     CHECK(partition != NULL);
+    int end = (int)(partition - intake->partitions) + 1;
+    intake->partition_end = end > intake->partition_end ? end : intake->partition_end;
     intake->shared->metrics->rebalances++;
     if (!partition->ledger) {
         struct error err;
@@ -148,7 +150,7 @@ static void restore(void *context, const struct job_record *record)
 {
     struct intake *intake = context;
     restore_checkpoint(intake, record);
-    for (int i = 0; i < MAX_PARTITIONS; i++) {
+    for (int i = 0; i < intake->partition_end; i++) {
         struct partition *partition = &intake->partitions[i];
         if (partition->used && !partition->tallied)
             batch_tally_restore(partition->tally, record);
@@ -164,7 +166,7 @@ static void read_status(struct intake *intake)
     enum status status = status_topic_read(intake->shared->config, restore, intake, &err);
     if (status != STATUS_OK)
         log_warn("intake", "the progress of batches is not written: %s", err.text);
-    for (int i = 0; i < MAX_PARTITIONS && status == STATUS_OK; i++)
+    for (int i = 0; i < intake->partition_end && status == STATUS_OK; i++)
         intake->partitions[i].tallied = intake->partitions[i].used;
 }
 
@@ -451,7 +453,7 @@ static void take_acks(struct intake *intake)
 
 static bool is_strained(const struct intake *intake, const struct lane *lane)
 {
-    for (int i = 0; i < MAX_PARTITIONS; i++) {
+    for (int i = 0; i < intake->partition_end; i++) {
         const struct partition *partition = &intake->partitions[i];
         if (partition->used && partition->lane == lane && offset_ledger_is_strained(partition->ledger))
             return true;
@@ -499,7 +501,7 @@ static void check_cancellations(struct intake *intake)
 
 static void measure(struct intake *intake)
 {
-    for (int i = 0; i < MAX_PARTITIONS; i++) {
+    for (int i = 0; i < intake->partition_end; i++) {
         struct partition *partition = &intake->partitions[i];
         if (!partition->used || !partition->metrics)
             continue;
@@ -519,7 +521,7 @@ static bool has_answers(const struct intake *intake)
 {
     if (intake->ready_count > 0 || (intake->txn && channel_count(intake->shared->finished) > 0))
         return true;
-    for (int i = 0; i < MAX_PARTITIONS; i++)
+    for (int i = 0; i < intake->partition_end; i++)
         if (intake->partitions[i].used && intake->partitions[i].dirty)
             return true;
     return false;
@@ -581,7 +583,7 @@ static void give_back(struct intake *intake)
 
 static void say_farewell(struct intake *intake)
 {
-    for (int i = 0; i < MAX_PARTITIONS; i++)
+    for (int i = 0; i < intake->partition_end; i++)
         if (intake->partitions[i].used)
             leave(intake, &intake->partitions[i]);
     commit_farewell(intake, NULL);
@@ -699,7 +701,7 @@ void intake_close(struct intake *intake)
     job_source_close(intake->source);
     result_txn_close(intake->txn);
     control_reader_close(intake->control);
-    for (int i = 0; i < MAX_PARTITIONS; i++) {
+    for (int i = 0; i < intake->partition_end; i++) {
         offset_ledger_close(intake->partitions[i].ledger);
         batch_tally_close(intake->partitions[i].tally);
     }

@@ -23,7 +23,7 @@ struct partition *intake_partition_of(struct intake *intake, const struct flight
 
 struct partition *intake_find_partition(struct intake *intake, const char *topic, int32_t number)
 {
-    for (int i = 0; i < MAX_PARTITIONS; i++)
+    for (int i = 0; i < intake->partition_end; i++)
         if (intake->partitions[i].used && intake->partitions[i].number == number &&
             strcmp(intake->partitions[i].topic, topic) == 0)
             return &intake->partitions[i];
@@ -45,7 +45,7 @@ static size_t gather_commits(struct intake *intake, const struct partition *only
                              struct job_source_partition *out, char (*metadata)[OFFSET_MAP_MAX_BYTES])
 {
     size_t count = 0;
-    for (int i = 0; i < MAX_PARTITIONS; i++) {
+    for (int i = 0; i < intake->partition_end; i++) {
         struct partition *partition = &intake->partitions[i];
         if (!partition->used || !partition->dirty || (only && only != partition))
             continue;
@@ -250,7 +250,7 @@ static size_t gather_records(struct intake *intake)
 {
     size_t count = intake->ready_count;
     memcpy(txn_records, intake->ready, count * sizeof *txn_records);
-    for (int i = 0; i < MAX_PARTITIONS; i++) {
+    for (int i = 0; i < intake->partition_end; i++) {
         struct partition *partition = &intake->partitions[i];
         if (partition->used && partition->tallied)
             count += batch_tally_changed(partition->tally, intake->shared->config->kafka.status_topic,
@@ -263,7 +263,7 @@ static void drop_progress(struct intake *intake, size_t record_count, bool commi
 {
     for (size_t i = intake->ready_count; i < record_count; i++)
         finished_result_free(txn_records[i]);
-    for (int i = 0; i < MAX_PARTITIONS && committed; i++)
+    for (int i = 0; i < intake->partition_end && committed; i++)
         if (intake->partitions[i].used && intake->partitions[i].tallied)
             batch_tally_written(intake->partitions[i].tally);
 }

@@ -49,6 +49,7 @@ struct intake {
     pthread_t thread;
     struct job_source *source;
     struct partition partitions[MAX_PARTITIONS];
+    int partition_end; /* used ones lie below */
     struct flights *flights;
     struct lane *lanes; /* [kafka.topics.count] */
     size_t max_flights;

@@ -170,7 +170,7 @@ static enum status start(struct job_source *source, const struct config *config,
                                                  * was fetched of another; a larger record comes all the
                                                  * same (KIP-74) */
                                                 {"fetch.message.max.bytes", "65536"},
-                                                {"fetch.wait.max.ms", "10"},
+                                                {"fetch.wait.max.ms", "50"},
                                                 {"fetch.error.backoff.ms", "100"},
                                                 {"allow.auto.create.topics", "true"},
                                                 {is_static ? "group.instance.id" : NULL, config->worker.id},
