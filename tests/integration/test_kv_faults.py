@@ -170,8 +170,10 @@ def no_password(bench):
 
 def still_loading(bench, redis):
     """-LOADING: a server that needs minutes to read its file."""
+    redis.call("MSET", *(word for i in range(4000) for word in ("unrelated:%d" % i, "x")))
     redis.call("SAVE")
-    slow = Redis(bench.space, name="slow", extra=("--key-load-delay", "1000000")).start()
+    slow = Redis(bench.space, name="slow", extra=("--key-load-delay", "30000", "--loading-process-events-interval-bytes",
+                                                  "1024")).start()
     case = Case(bench, "loading", "unix://%s" % slow.path)
     hits, _, _, _ = case.check()
     assert hits == 0
