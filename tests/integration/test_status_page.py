@@ -148,8 +148,9 @@ def main():
         if seen:
             check_page(worker, PICTURES)
         worker.process.kill()
+        # in a group of its own: in the first one, what ran when its worker died is tried again a few at a time
         worker = Worker(space, MILLRACE, "worker", broker.address, any_model(), status_page={"show_text": True},
-                        **options).start()
+                        kafka={"group_id": "another"}, **options).start()
         worker.wait_ready()
         check_state(worker, text=True)
         worker.process.kill()
