@@ -401,7 +401,7 @@ static void slots_move_while_blocks_are_read(void **state)
             print_message("%zu blocks, miss %d: %s\n", rig.get.loaded, (int)rig.get.miss, rig.err.text);
     }
     print_message("%d of %d reads whole while slots moved\n", whole, all);
-    assert_true(all >= 3 && whole == all);
+    assert_true(all >= 1 && whole == all);
     assert_int_equal(number_of(&rig.nodes[0], "DBSIZE"), 0);
     expect_get(&rig, TIER_FAULT_NONE, BLOCKS, TIER_MISS_none);
     finish(&rig);
