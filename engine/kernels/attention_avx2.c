@@ -9,13 +9,13 @@
 #include "engine/kernels/attention_avx2.h"
 
 #include <float.h>
-#include <immintrin.h>
 #include <math.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "engine/kernels/cut.h"
 #include "engine/kernels/dtype.h"
+#include "engine/kernels/simd_avx2.h"
 
 enum {
     LANES = 8,
@@ -26,12 +26,6 @@ enum {
     TILE_QUERIES = 6,
     MAX_LINES = 4
 };
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 8")
-#endif
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
 /* sum += a * b in place. Written as an intrinsic, gcc 12 moves sums from register to register and spills. */
 #define MULTIPLY_ADD(sum, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b))
 /* An empty asm that "changes" a value: addresses are formed from it anew, not kept in registers. */
@@ -153,41 +147,6 @@ size_t avx2_attention_scratch_bytes(int32_t heads, int32_t kv_heads, int32_t hea
 {
     const size_t per_query = sizeof(struct query) + 2 * (size_t)padded_dim(head_dim) * sizeof(float);
     return (size_t)(heads / kv_heads) * (size_t)max_rows * per_query;
-}
-
-/* e^x for x <= 0 within 2 ulp, lane by lane: x = n ln 2 + r and a Taylor series of degree 7 in r. Results
- * under 2^-126 are 0; exp(0) is exactly 1. */
-ALWAYS_INLINE __m256 exp_nonpositive(__m256 x)
-{
-    const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(0x1.715476p+0f)),
-                                     _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.62e4p-1f), x); /* ln 2 in two parts */
-    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.7f7d1cp-20f), r);
-    __m256 p = _mm256_set1_ps(1.0f / 5040.0f);
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 720.0f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 120.0f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 24.0f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 6.0f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.5f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
-    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-    p = _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
-    return _mm256_andnot_ps(_mm256_cmp_ps(x, _mm256_set1_ps(-87.33f), _CMP_LT_OQ), p);
-}
-
-ALWAYS_INLINE float max_of(__m256 x)
-{
-    __m128 m = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
-    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
-}
-
-ALWAYS_INLINE float sum_of(__m256 x)
-{
-    __m128 s = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 
 /* Lines of 16 lanes that `queries` queries keep accumulators for: enough to hide the latency of a step. */
@@ -317,10 +276,10 @@ static float weigh(struct query *query, float *scores, int32_t tokens)
     __m256 most = _mm256_set1_ps(query->max), sum = _mm256_setzero_ps();
     for (int32_t i = 0; i < tokens; i += LANES)
         most = _mm256_max_ps(most, _mm256_load_ps(scores + i));
-    const float max = max_of(most);
-    const float decay = _mm256_cvtss_f32(exp_nonpositive(_mm256_set1_ps(query->max - max)));
+    const float max = avx2_max(most);
+    const float decay = _mm256_cvtss_f32(avx2_exp(_mm256_set1_ps(query->max - max)));
     for (int32_t i = 0; i < tokens; i += LANES) {
-        const __m256 p = exp_nonpositive(_mm256_sub_ps(_mm256_load_ps(scores + i), _mm256_set1_ps(max)));
+        const __m256 p = avx2_exp(_mm256_sub_ps(_mm256_load_ps(scores + i), _mm256_set1_ps(max)));
         _mm256_store_ps(scores + i, p);
         sum = _mm256_add_ps(sum, p);
     }
@@ -509,7 +468,7 @@ static void finish(const struct heads *h)
         const float *acc = h->acc + (size_t)i * (size_t)h->dim;
         float *out = args->out + (size_t)h->queries[i].row * (size_t)args->out_stride +
                      (size_t)head * (size_t)args->head_dim;
-        const float scale = 1.0f / sum_of(h->queries[i].sum);
+        const float scale = 1.0f / avx2_sum(h->queries[i].sum);
         for (int32_t d = 0; d < args->head_dim; d++)
             out[d] = acc[d] * scale + 0.0f; /* one zero: a masked position may have changed the sign */
     }
