@@ -8,12 +8,14 @@
 
 #include <stdint.h>
 
+/* In the order in which they are fitted: what one step alone could explain is laid on prompt rows first, so
+ * that chunks are small until steps have told prices apart. */
 enum step_price {
-    STEP_FIXED,          /* 1 */
-    STEP_DECODE_ROWS,    /* rows of sequences that generate */
-    STEP_DECODE_CONTEXT, /* positions that those rows attend to */
     STEP_PREFILL_ROWS,   /* rows of prompts */
     STEP_PREFILL_PAIRS,  /* pairs of such a row and a position that it attends to */
+    STEP_DECODE_ROWS,    /* rows of sequences that generate */
+    STEP_DECODE_CONTEXT, /* positions that those rows attend to */
+    STEP_FIXED,          /* 1 */
     STEP_PRICES
 };
 

@@ -186,6 +186,24 @@ static void a_long_prompt_does_not_hold_up_decodes(void **state)
     close_machine(&free_machine);
 }
 
+/* Thirty-two prompts at once, the first of them a step before the others: nothing is known of the machine
+ * yet. */
+static void the_first_steps_are_careful(void **state)
+{
+    (void)state;
+    struct machine m = open_machine((int64_t)(target_s * 1e9), 512, 32);
+    add(&m, (struct engine_request){.id = 0}, 150, 60);
+    assert_true(step(&m));
+    for (uint64_t i = 1; i < 32; i++)
+        add(&m, (struct engine_request){.id = i}, 32 + (uint32_t)(philox_uniform(3, 0, (uint32_t)i) * 225),
+            60);
+    while (step(&m))
+        ;
+    assert_int_equal(m.ended_count, 32);
+    assert_true(percentile(m.gaps, m.gap_count, 1) <= 2 * target_s);
+    close_machine(&m);
+}
+
 /* The target is used: a machine of ten times the speed gets chunks of more rows, up to those configured. */
 static void chunks_grow_with_the_machine(void **state)
 {
@@ -310,6 +328,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_long_prompt_does_not_hold_up_decodes),
+        cmocka_unit_test(the_first_steps_are_careful),
         cmocka_unit_test(chunks_grow_with_the_machine),
         cmocka_unit_test(prompts_go_on_beside_slow_decodes),
         cmocka_unit_test(the_least_progress_is_made_at_any_target),
