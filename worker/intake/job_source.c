@@ -64,6 +64,19 @@ static rd_kafka_topic_partition_list_t *of_topic(const rd_kafka_topic_partition_
     return list;
 }
 
+/* Either way, also where nothing seems to change: librdkafka remembers a pause of a partition that was lost
+ * and comes back, and fetches nothing of it. */
+static void set_paused(struct job_source *source, const rd_kafka_topic_partition_list_t *assigned,
+                       const struct topic_state *state)
+{
+    rd_kafka_topic_partition_list_t *list = of_topic(assigned, state->name);
+    if (state->paused)
+        rd_kafka_pause_partitions(source->client, list);
+    else
+        rd_kafka_resume_partitions(source->client, list);
+    rd_kafka_topic_partition_list_destroy(list);
+}
+
 static void take_assigned(struct job_source *source, rd_kafka_topic_partition_list_t *partitions)
 {
     tell_assigned(source, partitions);
@@ -75,11 +88,7 @@ static void take_assigned(struct job_source *source, rd_kafka_topic_partition_li
     }
     source->was_assigned = source->was_assigned || partitions->cnt > 0;
     for (size_t i = 0; i < source->topic_count; i++)
-        if (source->topics[i].paused) {
-            rd_kafka_topic_partition_list_t *list = of_topic(partitions, source->topics[i].name);
-            rd_kafka_pause_partitions(source->client, list);
-            rd_kafka_topic_partition_list_destroy(list);
-        }
+        set_paused(source, partitions, &source->topics[i]);
 }
 
 static void take_revoked(struct job_source *source, rd_kafka_topic_partition_list_t *partitions)
@@ -340,12 +349,7 @@ void job_source_pause(struct job_source *source, const char *topic, bool paused)
     state->paused = paused;
     if (rd_kafka_assignment(source->client, &assigned) || !assigned)
         return;
-    rd_kafka_topic_partition_list_t *list = of_topic(assigned, topic);
-    if (paused)
-        rd_kafka_pause_partitions(source->client, list);
-    else
-        rd_kafka_resume_partitions(source->client, list);
-    rd_kafka_topic_partition_list_destroy(list);
+    set_paused(source, assigned, state);
     rd_kafka_topic_partition_list_destroy(assigned);
 }
 
