@@ -36,8 +36,8 @@ struct kvtier {
     _Atomic bool reader_open, writer_open;            /* breakers, as the other threads see them */
     _Atomic int64_t writer_retry_ms, reader_retry_ms; /* when an open breaker lets the next probe through */
     _Atomic int64_t stop_writing_ns;                  /* deadline of a drain; 0: none */
-    struct recent_keys *offered;                      /* the caller's thread: what it queued lately */
-    struct recent_keys *touched;                      /* likewise: keys whose recency was refreshed lately */
+    struct recent_keys *offered; /* what the caller queued lately, but what the tier threads found missing */
+    struct recent_keys *touched; /* the caller's: keys whose recency was refreshed lately */
     _Atomic uint64_t touches_queued;
     _Atomic double round_trip_ns, ns_per_byte; /* moving averages of the reader; 0: not measured yet */
     /* counters, each written by one thread */
@@ -167,6 +167,16 @@ static void claim_absent(struct kvtier *tier, struct kvtier_fetch *fetch)
     tier->leases_elsewhere += !granted;
 }
 
+/* The store was emptied, or had to evict: what is computed again is to be stored again. Of the blocks behind
+ * the first missing one nothing was heard; one that is there is turned away by the store. */
+static void forget_missing(struct kvtier *tier, const struct kvtier_fetch *fetch)
+{
+    if (fetch->miss != TIER_MISS_absent && fetch->miss != TIER_MISS_corrupt)
+        return;
+    for (size_t i = fetch->loaded; i < fetch->count; i++)
+        recent_keys_forget(tier->offered, &fetch->blocks[i].key);
+}
+
 static void run_fetch(struct kvtier *tier, struct kvtier_fetch *fetch)
 {
     struct error err = {0};
@@ -190,6 +200,7 @@ static void run_fetch(struct kvtier *tier, struct kvtier_fetch *fetch)
     fetch->loaded = get.loaded;
     fetch->miss = get.loaded == fetch->count ? TIER_MISS_none : get.miss;
     fetch->lease = KVTIER_LEASE_NONE;
+    forget_missing(tier, fetch);
     if (fetch->miss == TIER_MISS_absent && fetch->lease_ms > 0)
         claim_absent(tier, fetch);
     count_fetch(tier, fetch, &get, monotime_ns() - begin_ns);
@@ -239,6 +250,7 @@ static void run_put(struct kvtier *tier, const struct kvtier_put *put)
     int64_t stop_ns = atomic_load(&tier->stop_writing_ns);
     if (!breaker_allows(&tier->write_breaker, monotime_ms()) || (stop_ns && begin_ns >= stop_ns)) {
         tier->dropped_breaker++;
+        recent_keys_forget(tier->offered, &put->block.key);
         return;
     }
     int64_t limit_ms = PUT_BASE_MS + (int64_t)put->block.payload_bytes / SLOWEST_BYTES_PER_MS;
@@ -247,6 +259,7 @@ static void run_put(struct kvtier *tier, const struct kvtier_put *put)
     lane_settle(write_lane(tier), fault, &err);
     if (fault != TIER_FAULT_NONE) {
         tier->dropped_failed++;
+        recent_keys_forget(tier->offered, &put->block.key);
         return;
     }
     tier->stored_blocks++;
@@ -333,14 +346,15 @@ void kvtier_put(struct kvtier *tier, struct kvtier_put *put)
 {
     size_t bytes = put->block.payload_bytes;
     struct block_key key = put->block.key;
+    recent_keys_add(tier->offered, &key, monotime_ms()); /* before the writer can find that it fails */
     tier->put_bytes += bytes;
     if (!channel_try_send(tier->puts, put)) {
         tier->put_bytes -= bytes;
         tier->dropped_full++;
+        recent_keys_forget(tier->offered, &key);
         kvtier_put_free(put);
         return;
     }
-    recent_keys_add(tier->offered, &key, monotime_ms());
     recent_keys_add(tier->touched, &key, monotime_ms());
 }
 

@@ -75,8 +75,8 @@ struct kvtier_put *kvtier_put_new(uint32_t token_count, size_t payload_bytes);
 /* Copies identity, tokens and fingerprint; sizes must be those of kvtier_put_new. */
 void kvtier_put_describe(struct kvtier_put *put, const struct block_identity *block);
 void kvtier_put_free(struct kvtier_put *put);
-/* Is a put of this key worth preparing? False when it was written or seen lately, the queue is full or the
- * breaker is open. Call from one thread (the engine's). */
+/* Is a put of this key worth preparing? False when it was put lately and no fetch missed it since, the queue
+ * is full or the breaker is open. Call from one thread (the engine's). */
 bool kvtier_put_wanted(struct kvtier *tier, const struct block_key *key, size_t payload_bytes);
 /* Takes ownership. Dropped and counted when there is no room. */
 void kvtier_put(struct kvtier *tier, struct kvtier_put *put);

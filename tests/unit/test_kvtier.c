@@ -153,16 +153,28 @@ static redisContext *side_door(struct rig *rig)
     return context;
 }
 
-static void key_of(struct rig *rig, size_t index, char *key)
+static void describe_in_chain(struct rig *rig, size_t index, struct block_identity *block)
 {
     struct block_key parent = block_key_root(rig->fingerprint, NULL, 0);
-    struct block_identity block = {0};
     int32_t tokens[TOKENS];
     for (size_t i = 0; i <= index; i++) {
-        describe(rig, &block, tokens, i, &parent);
-        parent = block.key;
+        describe(rig, block, tokens, i, &parent);
+        parent = block->key;
     }
+}
+
+static void key_of(struct rig *rig, size_t index, char *key)
+{
+    struct block_identity block = {0};
+    describe_in_chain(rig, index, &block);
     redis_store_key(&block, key);
+}
+
+static bool wanted(struct rig *rig, size_t index)
+{
+    struct block_identity block = {0};
+    describe_in_chain(rig, index, &block);
+    return kvtier_put_wanted(rig->tier, &block.key, PAYLOAD);
 }
 
 static void stored_blocks_come_back_in_a_new_process_life(void **state)
@@ -263,6 +275,46 @@ static void a_dead_server_opens_the_breaker_and_an_empty_one_closes_it(void **st
     finish(&rig);
 }
 
+static void what_was_found_missing_is_stored_again_at_once(void **state)
+{
+    (void)state;
+    struct rig rig;
+    char key[REDIS_STORE_KEY_BYTES];
+    start(&rig, roomy);
+    store_chain(&rig);
+    wait_stored(&rig, BLOCKS);
+    redisContext *door = side_door(&rig);
+    key_of(&rig, 7, key);
+    freeReplyObject(redisCommand(door, "DEL %s", key)); /* evicted */
+    expect_fetch(&rig, 7, TIER_MISS_absent);
+    assert_false(wanted(&rig, 6));
+    assert_true(wanted(&rig, 7));
+    freeReplyObject(redisCommand(door, "FLUSHALL")); /* emptied */
+    expect_fetch(&rig, 0, TIER_MISS_absent);
+    assert_true(wanted(&rig, 0));
+    store_chain(&rig);
+    wait_stored(&rig, 2 * (uint64_t)BLOCKS);
+    expect_fetch(&rig, BLOCKS, TIER_MISS_none);
+    assert_false(wanted(&rig, 0));
+    redisFree(door);
+    finish(&rig);
+}
+
+static void what_could_not_be_written_is_offered_again(void **state)
+{
+    (void)state;
+    struct rig rig;
+    start(&rig, roomy);
+    redis_server_stop(&rig.server);
+    store_chain(&rig); /* three fail, then the breaker is open */
+    wait_stored(&rig, BLOCKS);
+    assert_true(redis_server_restart(&rig.server, roomy));
+    usleep(1400000);
+    assert_true(wanted(&rig, 0));
+    assert_true(wanted(&rig, BLOCKS - 1));
+    finish(&rig);
+}
+
 static void a_full_server_pauses_writing_and_reading_goes_on(void **state)
 {
     (void)state;
@@ -331,6 +383,8 @@ int main(void)
         cmocka_unit_test(a_hole_or_a_flipped_bit_cuts_the_prefix),
         cmocka_unit_test(a_stopped_server_costs_the_deadline_and_recovers),
         cmocka_unit_test(a_dead_server_opens_the_breaker_and_an_empty_one_closes_it),
+        cmocka_unit_test(what_was_found_missing_is_stored_again_at_once),
+        cmocka_unit_test(what_could_not_be_written_is_offered_again),
         cmocka_unit_test(a_full_server_pauses_writing_and_reading_goes_on),
         cmocka_unit_test(a_server_that_cannot_evict_is_not_written_to),
         cmocka_unit_test(a_missing_password_is_a_miss),
