@@ -12,7 +12,7 @@
 
 #define LEASE_PREFIX \
     "kvt1:lease:{" /* a cluster hashes what is in the braces: a lease lives beside its block */
-enum { COMMAND_BYTES = 256, EXISTS_FROM_BYTES = 262144, SLICE_BYTES = 65536 };
+enum { COMMAND_BYTES = 256, EXISTS_FROM_BYTES = 262144, SUM_AT_ONCE_BYTES = 262144 };
 
 struct redis_store {
     struct tier_store base; /* first: the vtable's self */
@@ -94,18 +94,18 @@ static enum status send_key_command(struct redis_store *store, const char *verb,
     return send_parts(store, &part, 1);
 }
 
-/* Reads a payload in slices and sums each while it is still in the cache. */
+/* Reads a payload and sums each piece as it comes, while it is still in the cache. */
 static enum status read_payload(struct redis_store *store, uint8_t *out, size_t bytes, uint32_t *crc)
 {
     *crc = 0;
     while (bytes > 0) {
-        size_t slice = bytes < SLICE_BYTES ? bytes : SLICE_BYTES;
-        enum status status = resp_read_bytes(&store->connection.resp, out, slice);
+        size_t got = 0, most = bytes < SUM_AT_ONCE_BYTES ? bytes : SUM_AT_ONCE_BYTES;
+        enum status status = resp_read_some(&store->connection.resp, out, most, &got);
         if (status != STATUS_OK)
             return status;
-        *crc = crc32c(*crc, out, slice);
-        out += slice;
-        bytes -= slice;
+        *crc = crc32c(*crc, out, got);
+        out += got;
+        bytes -= got;
     }
     return STATUS_OK;
 }

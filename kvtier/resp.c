@@ -156,26 +156,31 @@ enum status resp_read_reply(struct resp *resp, struct resp_reply *reply)
     }
 }
 
+enum status resp_read_some(struct resp *resp, void *out, size_t most, size_t *got)
+{
+    if (resp->begin == resp->end) {
+        /* Small rests go through the buffer, so that the next reply's line comes along in the same call. */
+        if (most >= sizeof resp->buffer / 2)
+            return receive(resp, out, most, got);
+        enum status status = fill(resp);
+        if (status != STATUS_OK)
+            return status;
+    }
+    size_t ready = resp->end - resp->begin;
+    *got = ready < most ? ready : most;
+    memcpy(out, resp->buffer + resp->begin, *got);
+    resp->begin += *got;
+    return STATUS_OK;
+}
+
 enum status resp_read_bytes(struct resp *resp, void *out, size_t bytes)
 {
-    char *at = out;
-    while (bytes > 0) {
-        size_t ready = resp->end - resp->begin;
-        if (ready > 0) {
-            size_t take = ready < bytes ? ready : bytes;
-            memcpy(at, resp->buffer + resp->begin, take);
-            resp->begin += take;
-            at += take;
-            bytes -= take;
-            continue;
-        }
+    for (char *at = out, *end = at + bytes; at < end;) {
         size_t got = 0;
-        /* Small rests go through the buffer, so that the next reply's line comes along in the same call. */
-        enum status status = bytes < sizeof resp->buffer / 2 ? fill(resp) : receive(resp, at, bytes, &got);
+        enum status status = resp_read_some(resp, at, (size_t)(end - at), &got);
         if (status != STATUS_OK)
             return status;
         at += got;
-        bytes -= got;
     }
     return STATUS_OK;
 }

@@ -34,6 +34,9 @@ void resp_init(struct resp *resp, int fd);
 MUST_CHECK enum status resp_send(struct resp *resp, struct iovec *parts, int count); /* parts are consumed */
 MUST_CHECK enum status resp_read_reply(struct resp *resp,
                                        struct resp_reply *reply); /* BULK: payload still to read */
+/* What is there, at least one byte and at most `most`: whoever works on a long payload does it while the
+ * bytes are in the cache. */
+MUST_CHECK enum status resp_read_some(struct resp *resp, void *out, size_t most, size_t *got);
 MUST_CHECK enum status resp_read_bytes(struct resp *resp, void *out, size_t bytes);
 MUST_CHECK enum status resp_skip_bytes(struct resp *resp, size_t bytes);
 MUST_CHECK enum status resp_read_crlf(struct resp *resp); /* after a bulk payload */
