@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`millrace kv` against a real redis-server: what it counts, finds corrupt, refuses and removes."""
 import argparse
+import json
 import os
 import shutil
 import socket
@@ -95,6 +96,15 @@ def run_several(binary, one, two):
     check(code == 0 and "10 blocks" in out and one.path in out and two.path in out, "stats adds up several servers")
     code, out, _ = kv(binary, None, "verify", *both)
     check(code == 1 and "10 blocks read, 0 good" in out, "verify reads from several servers")
+    for server in (one, two):
+        redis_call(server.path, "CONFIG", "SET", "maxmemory", "200mb")
+        redis_call(server.path, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    done = subprocess.run([binary, "bench", "tier", "--rounds", "1", "--max-kib", "64", "--json", *both],
+                          capture_output=True, text=True, timeout=60)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    check([line["value_bytes"] >> 10 for line in lines] == [15, 63], "the benchmark ran the sizes that were asked for")
+    check(all(line["servers"] == 2 and line["share_of_limit"] > 0 for line in lines), "it read from both servers")
+    check(b":5" in redis_call(two.path, "DBSIZE"), "it leaves nothing behind")
     two.stop()
     code, out, err = kv(binary, None, "stats", *both)
     check(code == 69 and "5 blocks" in out and "away" in out and two.path in err, "a server that is away is named")
