@@ -207,16 +207,28 @@ static void run_fetch(struct kvtier *tier, struct kvtier_fetch *fetch)
     trace_span(TRACE_TIER_READ, "fetch", begin_ns, "blocks", (int64_t)fetch->loaded);
 }
 
+static bool read_one(struct kvtier *tier, int wait_ms)
+{
+    struct kvtier_fetch *fetch = channel_receive(tier->fetches, wait_ms);
+    if (!fetch)
+        return false;
+    run_fetch(tier, fetch);
+    size_t bytes = fetch->reserved_bytes;
+    CHECK(channel_try_send(tier->done, fetch)); /* fetch_count keeps the number under its capacity */
+    tier->fetch_bytes -= bytes;
+    tier->fetch_count--;
+    return true;
+}
+
+bool kvtier_read_one(struct kvtier *tier)
+{
+    return read_one(tier, 0);
+}
+
 static void *read_loop(void *context)
 {
-    struct kvtier *tier = context;
-    for (struct kvtier_fetch *fetch; (fetch = channel_receive(tier->fetches, -1));) {
-        run_fetch(tier, fetch);
-        size_t bytes = fetch->reserved_bytes;
-        CHECK(channel_try_send(tier->done, fetch)); /* fetch_count keeps the number under its capacity */
-        tier->fetch_bytes -= bytes;
-        tier->fetch_count--;
-    }
+    while (read_one(context, -1))
+        ;
     return NULL;
 }
 
@@ -280,22 +292,34 @@ static void run_touch(struct kvtier *tier, const struct kvtier_touch *touch)
     tier->touched_blocks += fault == TIER_FAULT_NONE ? touch->count : 0;
 }
 
+static bool write_one(struct kvtier *tier, int wait_ms)
+{
+    void *message = channel_receive(tier->puts, wait_ms);
+    if (!message)
+        return false;
+    if (*(enum kvtier_write_type *)message == KVTIER_TOUCH) {
+        run_touch(tier, message);
+        free(message);
+        tier->touches_queued--;
+        return true;
+    }
+    struct kvtier_put *put = message;
+    size_t bytes = put->block.payload_bytes;
+    run_put(tier, put);
+    kvtier_put_free(put);
+    tier->put_bytes -= bytes;
+    return true;
+}
+
+bool kvtier_write_one(struct kvtier *tier)
+{
+    return write_one(tier, 0);
+}
+
 static void *write_loop(void *context)
 {
-    struct kvtier *tier = context;
-    for (void *message; (message = channel_receive(tier->puts, -1));) {
-        if (*(enum kvtier_write_type *)message == KVTIER_TOUCH) {
-            run_touch(tier, message);
-            free(message);
-            tier->touches_queued--;
-            continue;
-        }
-        struct kvtier_put *put = message;
-        size_t bytes = put->block.payload_bytes;
-        run_put(tier, put);
-        kvtier_put_free(put);
-        tier->put_bytes -= bytes;
-    }
+    while (write_one(context, -1))
+        ;
     return NULL;
 }
 
@@ -360,7 +384,7 @@ void kvtier_put(struct kvtier *tier, struct kvtier_put *put)
 
 /* ---- life ---- */
 
-static enum status open_parts(struct kvtier *tier, struct error *err)
+static enum status open_parts(struct kvtier *tier, bool threadless, struct error *err)
 {
     enum status status = channel_open(&tier->puts, MAX_PUTS_QUEUED, err);
     if (status == STATUS_OK)
@@ -369,7 +393,7 @@ static enum status open_parts(struct kvtier *tier, struct error *err)
     tier->touched = calloc(1, sizeof *tier->touched);
     if (status == STATUS_OK && (!tier->offered || !tier->touched))
         status = error_set(err, STATUS_NO_MEMORY, "no memory for the KV tier");
-    if (status != STATUS_OK)
+    if (status != STATUS_OK || threadless)
         return status;
     tier->reader_started = pthread_create(&tier->reader_thread, NULL, read_loop, tier) == 0;
     tier->writer_started = pthread_create(&tier->writer_thread, NULL, write_loop, tier) == 0;
@@ -396,7 +420,7 @@ enum status kvtier_open(struct kvtier **out, const struct kvtier_options *option
     tier->max_fetches = options->max_fetches;
     breaker_init(&tier->read_breaker, (uint64_t)monotime_ns());
     breaker_init(&tier->write_breaker, (uint64_t)monotime_ns() * 3);
-    enum status status = open_parts(tier, err);
+    enum status status = open_parts(tier, options->threadless, err);
     if (status != STATUS_OK) {
         kvtier_close(tier, 0);
         return status;

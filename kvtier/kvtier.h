@@ -19,6 +19,7 @@ struct kvtier_options {
     size_t max_fetch_bytes;             /* payloads of fetches under way */
     size_t max_fetches;                 /* fetches under way */
     struct channel *done; /* finished fetches (struct kvtier_fetch *) go here; room for max_fetches */
+    bool threadless; /* for the simulation: the caller turns it with kvtier_read_one and kvtier_write_one */
 };
 
 enum kvtier_write_type { KVTIER_PUT, KVTIER_TOUCH }; /* what the writer's channel carries */
@@ -69,6 +70,10 @@ MUST_CHECK enum status kvtier_open(struct kvtier **out, const struct kvtier_opti
                                    struct error *err);
 /* Writes what is queued for at most drain_ms, then stops. Fetches under way come back on `done` first. */
 void kvtier_close(struct kvtier *tier, int drain_ms);
+/* What a tier thread does next, without the thread (tests/sim); before closing until both say false: nothing
+ * waits. */
+bool kvtier_read_one(struct kvtier *tier);
+bool kvtier_write_one(struct kvtier *tier);
 
 /* NULL: no memory. The caller fills payload and calls kvtier_put_describe. */
 struct kvtier_put *kvtier_put_new(uint32_t token_count, size_t payload_bytes);

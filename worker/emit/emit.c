@@ -50,6 +50,7 @@ struct emit {
     struct bytes chunks;
     struct result_record record;
     struct finished_result *outbox, **outbox_end; /* to be sent, in order; what failed comes back here */
+    int64_t end_ms; /* no more reports: how long the last results are waited for; 0: not yet */
 };
 
 /* ---- live jobs ---- */
@@ -509,7 +510,7 @@ static void describe_jobs(struct emit *emit)
     bytes_release(&text);
 }
 
-static void turn(struct emit *emit)
+static void work(struct emit *emit)
 {
     struct error err;
     emit->shared->emit_ms = monotime_ms();
@@ -528,27 +529,22 @@ static void turn(struct emit *emit)
         fail(emit, &err);
 }
 
+bool emit_turn(struct emit *emit)
+{
+    struct pipeline_shared *shared = emit->shared;
+    work(emit);
+    bool over = channel_is_shut(shared->reports) && channel_count(shared->reports) == 0;
+    if (over && emit->end_ms == 0)
+        emit->end_ms = monotime_ms() + LAST_FLUSH_MS;
+    return !over || (emit->sink && (emit->outbox || result_sink_unsent(emit->sink) > 0) &&
+                     monotime_ms() < emit->end_ms && !shared->failure);
+}
+
 static void *run(void *context)
 {
     struct emit *emit = context;
-    struct pipeline_shared *shared = emit->shared;
-    int64_t end_ms = 0;
-    for (;;) {
-        turn(emit);
-        bool over = channel_is_shut(shared->reports) && channel_count(shared->reports) == 0;
-        if (over && end_ms == 0)
-            end_ms = monotime_ms() + LAST_FLUSH_MS;
-        if (over && (!emit->sink || (!emit->outbox && result_sink_unsent(emit->sink) == 0) ||
-                     monotime_ms() >= end_ms || shared->failure))
-            break;
+    while (emit_turn(emit))
         wait_for_work(emit);
-    }
-    result_sink_close(emit->sink);
-    for (struct finished_result *finished; (finished = emit->outbox);) {
-        emit->outbox = finished->next;
-        finished_result_free(finished);
-    }
-    token_stream_close(emit->stream);
     return NULL;
 }
 
@@ -576,12 +572,10 @@ static enum status open_parts(struct emit *emit, struct error *err)
     enum status status = open_stream(emit, err);
     if (status == STATUS_OK && !emit->shared->finished)
         status = result_sink_open(&emit->sink, emit->shared->config, take_acked, emit, err);
-    if (status == STATUS_OK && pthread_create(&emit->thread, NULL, run, emit) != 0)
-        status = error_set(err, STATUS_NO_MEMORY, "cannot start the emit thread");
     return status;
 }
 
-enum status emit_start(struct emit **out, struct pipeline_shared *shared, struct error *err)
+enum status emit_open(struct emit **out, struct pipeline_shared *shared, struct error *err)
 {
     *out = NULL;
     struct emit *emit = calloc(1, sizeof *emit);
@@ -591,11 +585,39 @@ enum status emit_start(struct emit **out, struct pipeline_shared *shared, struct
     emit->outbox_end = &emit->outbox;
     enum status status = open_parts(emit, err);
     if (status != STATUS_OK) {
-        result_sink_close(emit->sink);
-        token_stream_close(emit->stream);
-        free(emit->live);
-        free(emit);
+        emit_close(emit);
         return status;
+    }
+    *out = emit;
+    return STATUS_OK;
+}
+
+void emit_close(struct emit *emit)
+{
+    result_sink_close(emit->sink);
+    for (struct finished_result *finished; (finished = emit->outbox);) {
+        emit->outbox = finished->next;
+        finished_result_free(finished);
+    }
+    token_stream_close(emit->stream);
+    for (size_t i = 0; emit->live && i < emit->capacity; i++)
+        if (emit->live[i].handle)
+            remove_live(&emit->live[i]);
+    bytes_release(&emit->chunks);
+    free(emit->live);
+    free(emit);
+}
+
+enum status emit_start(struct emit **out, struct pipeline_shared *shared, struct error *err)
+{
+    struct emit *emit;
+    *out = NULL;
+    enum status status = emit_open(&emit, shared, err);
+    if (status != STATUS_OK)
+        return status;
+    if (pthread_create(&emit->thread, NULL, run, emit) != 0) {
+        emit_close(emit);
+        return error_set(err, STATUS_NO_MEMORY, "cannot start the emit thread");
     }
     *out = emit;
     return STATUS_OK;
@@ -606,10 +628,5 @@ void emit_join(struct emit *emit)
     if (!emit)
         return;
     pthread_join(emit->thread, NULL);
-    for (size_t i = 0; i < emit->capacity; i++)
-        if (emit->live[i].handle)
-            remove_live(&emit->live[i]);
-    bytes_release(&emit->chunks);
-    free(emit->live);
-    free(emit);
+    emit_close(emit);
 }

@@ -14,4 +14,10 @@ MUST_CHECK enum status emit_start(struct emit **out, struct pipeline_shared *sha
 /* Returns when `reports` is shut and drained and every result was acknowledged, or flush_ms passed. */
 void emit_join(struct emit *emit);
 
+/* The same without a thread, turn by turn, for the simulation (tests/sim): open, turns until false, close. A
+ * turn never waits for work. */
+MUST_CHECK enum status emit_open(struct emit **out, struct pipeline_shared *shared, struct error *err);
+bool emit_turn(struct emit *emit);
+void emit_close(struct emit *emit);
+
 #endif

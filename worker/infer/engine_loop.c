@@ -360,14 +360,14 @@ static void start_waiting(struct engine_loop *loop)
 }
 
 /* Waits for a command only when there is nothing else to do. */
-static void take_commands(struct engine_loop *loop)
+static void take_commands(struct engine_loop *loop, bool may_wait)
 {
     while (loop->waiting_count < MAX_WAITING_JOBS) {
         bool idle = engine_idle(loop->options.engine) && !loop->report;
         bool held = loop->options.bridge && kv_bridge_held(loop->options.bridge) > 0;
-        struct engine_command *command = channel_receive(loop->options.in, !idle  ? 0
-                                                                           : held ? HELD_WAIT_MS
-                                                                                  : -1);
+        struct engine_command *command = channel_receive(loop->options.in, !idle || !may_wait ? 0
+                                                                           : held             ? HELD_WAIT_MS
+                                                                                              : -1);
         if (!command)
             break;
         if (command->type == ENGINE_COMMAND_JOB) {
@@ -526,30 +526,40 @@ static void step(struct engine_loop *loop)
     publish_map(loop);
 }
 
+/* False: everything has ended and nothing will come. */
+static bool turn(struct engine_loop *loop, bool may_wait)
+{
+    take_commands(loop, may_wait);
+    take_loaded(loop);
+    if (!engine_idle(loop->options.engine)) {
+        loop->step_began_ms = monotime_ms();
+        step(loop);
+        loop->step_began_ms = 0;
+    }
+    send_report(loop);
+    bool held = loop->options.bridge && kv_bridge_held(loop->options.bridge) > 0;
+    if (!engine_idle(loop->options.engine) || held || loop->waiting || !channel_is_shut(loop->options.in) ||
+        channel_count(loop->options.in) > 0)
+        return true;
+    channel_shut(loop->options.out);
+    return false;
+}
+
 static void *run(void *context)
 {
     struct engine_loop *loop = context;
-    publish_map(loop);
-    for (;;) {
-        take_commands(loop);
-        take_loaded(loop);
-        if (!engine_idle(loop->options.engine)) {
-            loop->step_began_ms = monotime_ms();
-            step(loop);
-            loop->step_began_ms = 0;
-        }
-        send_report(loop);
-        bool held = loop->options.bridge && kv_bridge_held(loop->options.bridge) > 0;
-        if (engine_idle(loop->options.engine) && !held && !loop->waiting &&
-            channel_is_shut(loop->options.in) && channel_count(loop->options.in) == 0)
-            break;
-    }
-    channel_shut(loop->options.out);
+    while (turn(loop, true))
+        ;
     return NULL;
 }
 
-enum status engine_loop_start(struct engine_loop **out, const struct engine_loop_options *options,
-                              struct error *err)
+bool engine_loop_turn(struct engine_loop *loop)
+{
+    return turn(loop, false);
+}
+
+enum status engine_loop_open(struct engine_loop **out, const struct engine_loop_options *options,
+                             struct error *err)
 {
     *out = NULL;
     struct engine_loop *loop = calloc(1, sizeof *loop);
@@ -558,10 +568,32 @@ enum status engine_loop_start(struct engine_loop **out, const struct engine_loop
         loop->waiting_end = &loop->waiting;
         loop->requests = calloc(options->max_choices, sizeof *loop->requests);
     }
-    if (!loop || !loop->requests || pthread_create(&loop->thread, NULL, run, loop) != 0) {
-        if (loop)
-            free(loop->requests);
-        free(loop);
+    if (!loop || !loop->requests) {
+        engine_loop_close(loop);
+        return error_set(err, STATUS_NO_MEMORY, "no memory for the engine loop");
+    }
+    publish_map(loop);
+    *out = loop;
+    return STATUS_OK;
+}
+
+void engine_loop_close(struct engine_loop *loop)
+{
+    if (loop)
+        free(loop->requests);
+    free(loop);
+}
+
+enum status engine_loop_start(struct engine_loop **out, const struct engine_loop_options *options,
+                              struct error *err)
+{
+    struct engine_loop *loop;
+    *out = NULL;
+    enum status status = engine_loop_open(&loop, options, err);
+    if (status != STATUS_OK)
+        return status;
+    if (pthread_create(&loop->thread, NULL, run, loop) != 0) {
+        engine_loop_close(loop);
         return error_set(err, STATUS_NO_MEMORY, "cannot start the engine thread");
     }
     *out = loop;
@@ -573,8 +605,7 @@ void engine_loop_join(struct engine_loop *loop)
     if (!loop)
         return;
     pthread_join(loop->thread, NULL);
-    free(loop->requests);
-    free(loop);
+    engine_loop_close(loop);
 }
 
 int64_t engine_loop_step_began_ms(const struct engine_loop *loop)

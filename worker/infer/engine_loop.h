@@ -66,6 +66,14 @@ MUST_CHECK enum status engine_loop_start(struct engine_loop **out, const struct 
                                          struct error *err);
 /* After channel_shut(in): finishes what is running, shuts `out`, joins. */
 void engine_loop_join(struct engine_loop *loop);
+
+/* The same without a thread, turn by turn, for the simulation (tests/sim): open, turns until false, which
+ * shuts `out`, close. A turn waits for room in `out` only. */
+MUST_CHECK enum status engine_loop_open(struct engine_loop **out, const struct engine_loop_options *options,
+                                        struct error *err);
+bool engine_loop_turn(struct engine_loop *loop);
+void engine_loop_close(struct engine_loop *loop);
+
 /* Monotonic time at which the present step began; 0: between steps. Any thread. */
 int64_t engine_loop_step_began_ms(const struct engine_loop *loop);
 /* Last copy of the engine's counters, any thread. */
