@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One test per thing that can be wrong with Redis or with what lies in it: every job is answered, with the bytes of a
 run that has no tier, whatever the worker finds there."""
+import json
 import pathlib
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -68,7 +68,7 @@ def fill(bench, redis):
 
 
 def restore(redis, values):
-    """What a worker wrote lately it does not write again at once, so the test does."""
+    """The store as it was, whatever the workers have made of it since."""
     redis.call("FLUSHALL")
     for key, value in values.items():
         redis.call("SET", key, value)
@@ -77,11 +77,11 @@ def restore(redis, values):
 def look_up(bench, redis):
     """`kv lookup` finds every full block of every prompt, as a worker would."""
     found = subprocess.run([bench.binary, "kv", "lookup", "-m", bench.model, "-i", bench.space / "tier-1.jsonl",
-                            "--address", "unix://%s" % redis.path, "--engine.threads=1"],
+                            "--address", "unix://%s" % redis.path, "--engine.threads=1", "--json"],
                            capture_output=True, text=True, timeout=60)
-    rows = re.findall(r"(\d+) tokens, +(\d+) full blocks, +(\d+) in the tier", found.stdout)
-    assert found.returncode == 0 and len(rows) == bench.jobs, found.stdout + found.stderr
-    assert all(int(full) >= 5 and full == there for _, full, there in rows), found.stdout
+    rows = [json.loads(row) for row in found.stdout.splitlines()]
+    assert found.returncode == 0 and [row["line"] for row in rows] == list(range(1, bench.jobs + 1)), found
+    assert all(row["stored_blocks"] == row["full_blocks"] >= 5 and row["miss"] is None for row in rows), found.stdout
 
 
 def damaged_values(case, redis, values):

@@ -32,6 +32,11 @@ def kv(binary, path, *arguments):
     return done.returncode, done.stdout, done.stderr
 
 
+def kv_json(binary, path, *arguments):
+    code, out, _ = kv(binary, path, *arguments, "--json")
+    return code, json.loads(out)
+
+
 def check(condition, what):
     if not condition:
         print("FAILED:", what)
@@ -48,6 +53,18 @@ def run(binary, path):
     check(code == 0 and f"{FINGERPRINT[:16]}   7 blocks" in out, "stats counts the blocks of a model")
     code, out, _ = kv(binary, path, "verify")
     check(code == 1 and "7 blocks read, 0 good" in out and "length" in out, "verify finds values that are no blocks")
+    code, report = kv_json(binary, path, "stats")
+    (server,) = report["servers"]
+    check(code == 0 and report["object"] == "kv.stats" and server["up"] and server["address"] == f"unix://{path}",
+          "stats names the server")
+    check(server["used_bytes"] > 0 and server["max_bytes"] == 0 and server["policy"] == "noeviction"
+          and server["evicted_keys"] == 0, "stats says numbers as numbers")
+    check(report["models"] == [{"fingerprint": FINGERPRINT[:16], "blocks": 7}], "stats lists the models")
+    code, report = kv_json(binary, path, "verify")
+    check(code == 1 and report == {"object": "kv.verify", "read_blocks": 7, "good_blocks": 0, "vanished_blocks": 0,
+                                   "bad_blocks": {"length": 7}}, "verify counts by check")
+    code, report = kv_json(binary, path, "clear", "--fingerprint", "f" * 16, "--yes")
+    check(code == 0 and report == {"object": "kv.clear", "removed_blocks": 0}, "clear counts")
     code, _, err = kv(binary, path, "clear", "--all")
     check(code == 64 and "--yes" in err, "clear without --yes refuses")
     code, _, err = kv(binary, path, "clear", "--yes")
@@ -108,6 +125,9 @@ def run_several(binary, one, two):
     two.stop()
     code, out, err = kv(binary, None, "stats", *both)
     check(code == 69 and "5 blocks" in out and "away" in out and two.path in err, "a server that is away is named")
+    code, report = kv_json(binary, None, "stats", *both)
+    away = report["servers"][1]
+    check(code == 69 and not away["up"] and away["used_bytes"] is None, "a server that is away has no numbers")
     code, out, _ = kv(binary, None, "clear", "--all", "--yes", *both)
     check(code == 69 and "5 blocks removed" in out, "clear says what it did and fails when a server is away")
 

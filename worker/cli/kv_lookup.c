@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/cli/kv_lookup.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/monotime.h"
 #include "kvtier/kvtier.h"
+#include "worker/cli/kv_report.h"
 #include "worker/cli/line_reader.h"
 #include "worker/cli/setup.h"
 
@@ -16,6 +16,8 @@ struct lookup {
     struct setup *setup;
     struct tier_store *store;
     struct block_key keys[MAX_BLOCKS];
+    int64_t line; /* of the file, from 1 */
+    bool json;
     struct error *err;
 };
 
@@ -54,11 +56,16 @@ static enum status look_up_prompt(struct lookup *lookup, const struct job *job, 
                            .count = count,
                            .deadline_ns = monotime_ns() + LIMIT_S * 1000000000ll};
     enum tier_fault fault = lookup->store->get(lookup->store, &get, lookup->err);
+    const struct kv_report_prompt report = {.line = lookup->line,
+                                            .custom_id = job->custom_id,
+                                            .prompt = index,
+                                            .tokens = request.prompt_tokens,
+                                            .blocks = count,
+                                            .stored = get.loaded,
+                                            .miss = get.loaded < count ? get.miss : TIER_MISS_none,
+                                            .verdict = get.verdict};
     if (fault == TIER_FAULT_NONE)
-        printf("lookup   %-24s %6zu tokens, %4zu full blocks, %4zu in the tier%s%s%s%s\n", job->custom_id,
-               request.prompt_tokens, count, get.loaded, get.loaded < count ? ", then " : "",
-               get.loaded < count ? tier_miss_name(get.miss) : "", get.miss == TIER_MISS_corrupt ? ": " : "",
-               get.miss == TIER_MISS_corrupt ? block_verdict_name(get.verdict) : "");
+        kv_report_prompt(&report, lookup->json);
     kvtier_fetch_free(chain);
     return fault == TIER_FAULT_NONE ? STATUS_OK : STATUS_UNAVAILABLE;
 }
@@ -74,9 +81,10 @@ static enum status look_up_line(struct lookup *lookup, const struct line_reader 
                                 .timestamp_ms = -1};
     struct job_fault fault = {.http_status = 0};
     struct job *job = NULL;
+    lookup->line = reader->lines;
     enum status status = job_parse(&job, &lookup->setup->parse, &record, &fault);
     if (status_class_of(status) == STATUS_CLASS_REJECT) {
-        printf("lookup   line %lld is no job: %s\n", (long long)reader->lines, fault.message);
+        kv_report_no_job(reader->lines, fault.message, lookup->json);
         return STATUS_OK;
     }
     if (status != STATUS_OK)
@@ -104,12 +112,13 @@ static enum status look_up_file(struct lookup *lookup, const char *input)
 }
 
 enum status kv_lookup(const struct config *config, const struct redis_store_options *redis, const char *input,
-                      struct error *err)
+                      bool json, struct error *err)
 {
     struct lookup *lookup = calloc(1, sizeof *lookup);
     if (!lookup)
         return error_set(err, STATUS_NO_MEMORY, "no memory for a lookup");
     struct setup_options options = {.config = config, .with_engine = true};
+    lookup->json = json;
     lookup->err = err;
     enum status status = setup_open(&lookup->setup, &options, err);
     if (status == STATUS_OK)

@@ -7,9 +7,10 @@
 #include "config/config.h"
 #include "kvtier/redis_store.h"
 
-/* Prints one line per prompt. Statuses: those of setup_open and redis_store_open; IO, NO_MEMORY, UNAVAILABLE.
+/* Prints one line per prompt (kv_report.h). Statuses: those of setup_open and redis_store_open; IO,
+ * NO_MEMORY, UNAVAILABLE.
  */
 MUST_CHECK enum status kv_lookup(const struct config *config, const struct redis_store_options *redis,
-                                 const char *input, struct error *err);
+                                 const char *input, bool json, struct error *err);
 
 #endif

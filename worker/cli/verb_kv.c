@@ -9,9 +9,8 @@
 #include "kvtier/redis_admin.h"
 #include "worker/cli/cli.h"
 #include "worker/cli/kv_lookup.h"
+#include "worker/cli/kv_report.h"
 #include "worker/cli/options.h"
-
-enum { MAX_MODELS = 64 };
 
 static const char help[] =
     "millrace kv - look into the KV tier\n\n"
@@ -21,21 +20,21 @@ static const char help[] =
     "  millrace kv clear  --fingerprint HEX16 | --all   remove blocks; wants --yes\n\n"
     "  --address LIST   redis://HOST:PORT or unix:///PATH, several with commas (kvtier.address)\n"
     "  --cluster        they are entries of a Redis Cluster (kvtier.cluster)\n"
+    "  --json           for a machine: an object, of lookup one per prompt (docs/formats/kv_report.md)\n"
     "  -c FILE, --SECTION.KEY=VALUE   configuration, as for the worker\n";
 
 struct kv_options {
     struct options config;
     const char *address, *fingerprint, *input;
     long sample;
-    bool all, yes, cluster;
+    bool all, yes, cluster, json;
 };
 
 struct walk { /* what the visitors of one walk share */
     struct redis_admin *admin;
     struct error *err;
-    char models[MAX_MODELS][17];
-    uint64_t blocks[MAX_MODELS];
-    size_t model_count;
+    bool json;
+    struct kv_report_models models;
     uint64_t removed;
     uint64_t left; /* verify: still to read */
     struct redis_admin_verify tally;
@@ -43,16 +42,16 @@ struct walk { /* what the visitors of one walk share */
 
 static enum status count_key(void *context, const char *key)
 {
-    struct walk *walk = context;
+    struct kv_report_models *models = &((struct walk *)context)->models;
     const char *fingerprint = key + 5; /* after kvt1: */
     size_t i = 0;
-    while (i < walk->model_count && strncmp(walk->models[i], fingerprint, 16) != 0)
+    while (i < models->count && strncmp(models->fingerprints[i], fingerprint, 16) != 0)
         i++;
-    if (i == MAX_MODELS)
-        return STATUS_OK; /* only the first models are listed */
-    if (i == walk->model_count)
-        snprintf(walk->models[walk->model_count++], 17, "%.16s", fingerprint);
-    walk->blocks[i]++;
+    if (i == KV_REPORT_MODELS)
+        return STATUS_OK;
+    if (i == models->count)
+        snprintf(models->fingerprints[models->count++], KV_REPORT_FINGERPRINT_BYTES, "%.16s", fingerprint);
+    models->blocks[i]++;
     return STATUS_OK;
 }
 
@@ -74,21 +73,18 @@ static enum status verify_key(void *context, const char *key)
 static enum status run_stats(struct walk *walk)
 {
     enum status status = STATUS_OK;
-    for (size_t i = 0; i < redis_admin_count(walk->admin); i++) {
-        struct redis_admin_memory memory = {0};
-        if (redis_admin_memory_read(walk->admin, i, &memory, walk->err) != STATUS_OK) {
-            printf("memory   away            %s\n", redis_admin_name(walk->admin, i));
-            status = STATUS_UNAVAILABLE;
-            continue;
-        }
-        printf("memory   %s of %s bytes, policy %s, evicted keys %s   %s\n", memory.used_bytes,
-               memory.max_bytes, memory.policy, memory.evicted_keys, redis_admin_name(walk->admin, i));
+    size_t count = redis_admin_count(walk->admin);
+    struct kv_report_server *servers = calloc(count, sizeof *servers);
+    if (!servers)
+        return error_set(walk->err, STATUS_NO_MEMORY, "no memory for the servers");
+    for (size_t i = 0; i < count; i++) {
+        servers[i].address = redis_admin_name(walk->admin, i);
+        servers[i].up = redis_admin_memory_read(walk->admin, i, &servers[i].memory, walk->err) == STATUS_OK;
+        status = servers[i].up ? status : STATUS_UNAVAILABLE;
     }
     enum status walked = redis_admin_walk(walk->admin, NULL, count_key, walk, walk->err);
-    for (size_t i = 0; i < walk->model_count; i++)
-        printf("model    %s   %llu blocks\n", walk->models[i], (unsigned long long)walk->blocks[i]);
-    if (walk->model_count == 0 && walked == STATUS_OK)
-        printf("model    none: no block is stored\n");
+    kv_report_stats(servers, count, &walk->models, walk->json);
+    free(servers);
     return status == STATUS_OK ? walked : status;
 }
 
@@ -98,14 +94,9 @@ static enum status run_verify(struct walk *walk, const struct kv_options *option
     enum status status = redis_admin_walk(walk->admin, options->fingerprint, verify_key, walk, walk->err);
     if (status != STATUS_OK)
         return status;
-    printf("verify   %llu blocks read, %llu good, %llu vanished\n", (unsigned long long)walk->tally.read,
-           (unsigned long long)walk->tally.good, (unsigned long long)walk->tally.vanished);
-    for (int i = 0; i < BLOCK_VERDICT_COUNT; i++)
-        if (walk->tally.bad[i]) {
-            printf("bad      %llu blocks: %s\n", (unsigned long long)walk->tally.bad[i],
-                   block_verdict_name((enum block_verdict)i));
-            *exit_code = EXIT_SOME_FAILED;
-        }
+    kv_report_verify(&walk->tally, walk->json);
+    if (walk->tally.good < walk->tally.read)
+        *exit_code = EXIT_SOME_FAILED;
     return STATUS_OK;
 }
 
@@ -116,7 +107,7 @@ static enum status run_clear(struct walk *walk, const struct kv_options *options
     if (!options->yes)
         return error_set(walk->err, STATUS_USAGE, "kv clear removes blocks; say --yes when you mean it");
     enum status status = redis_admin_walk(walk->admin, options->fingerprint, remove_key, walk, walk->err);
-    printf("clear    %llu blocks removed\n", (unsigned long long)walk->removed);
+    kv_report_clear(walk->removed, walk->json);
     return status;
 }
 
@@ -130,6 +121,8 @@ static bool take_option(struct kv_options *options, int argc, char **argv, int *
         return options->yes = true;
     if (strcmp(name, "--cluster") == 0)
         return options->cluster = true;
+    if (strcmp(name, "--json") == 0)
+        return options->json = true;
     if (!value)
         return false;
     if (strcmp(name, "--address") == 0)
@@ -162,7 +155,7 @@ static enum status parse_options(int argc, char **argv, struct kv_options *optio
 static enum status run_walk(const char *what, const struct kv_options *options,
                             const struct redis_store_options *redis, int *exit_code, struct error *err)
 {
-    struct walk walk = {.err = err};
+    struct walk walk = {.json = options->json, .err = err};
     enum status status = redis_admin_open(&walk.admin, redis, err);
     if (status != STATUS_OK)
         return status;
@@ -192,7 +185,7 @@ static enum status run_verb(const char *what, const struct kv_options *options, 
     if (strcmp(what, "lookup") != 0)
         status = run_walk(what, options, &redis, exit_code, err);
     else if (options->input)
-        status = kv_lookup(config, &redis, options->input, err);
+        status = kv_lookup(config, &redis, options->input, options->json, err);
     else
         status = error_set(err, STATUS_USAGE, "kv lookup needs jobs: -i JOBS.jsonl, or - for stdin");
     config_close(config);
