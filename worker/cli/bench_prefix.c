@@ -44,6 +44,8 @@ struct run {
     double seconds[WAYS][MAX_ROUNDS]; /* to the first token */
     double cpu[WAYS][MAX_ROUNDS];     /* of this process, until all is stored */
     double writing[MAX_ROUNDS];       /* time that the writer took to store the prompt's blocks */
+    double handing[MAX_ROUNDS];       /* time that the engine's thread took to hand them over */
+    double handing_s;                 /* so far, of this round */
     int32_t token[WAYS];
     float logprob[WAYS];
     uint32_t tier_tokens[WAYS];
@@ -117,7 +119,9 @@ static bool step(struct run *run, enum way way, struct rig *rig)
     if (rig->bridge) {
         kv_bridge_note_prefill(rig->bridge, after.prompt_tokens - before.prompt_tokens,
                                monotime_ns() - begin_ns);
+        begin_ns = monotime_ns();
         kv_bridge_spill(rig->bridge, events, count);
+        run->handing_s += (double)(monotime_ns() - begin_ns) / 1e9;
     }
     for (size_t i = 0; i < count; i++)
         if (events[i].type == ENGINE_EVENT_TOKEN) {
@@ -188,11 +192,14 @@ static enum status run_way(struct run *run, enum way way, int round, struct erro
     snprintf(salt, sizeof salt, "bench-%lld-%d", (long long)getpid(), round);
     enum status status = open_rig(&rig, run, way != WAY_NONE, err);
     double begin_s = cpu_seconds();
+    run->handing_s = 0;
     if (status == STATUS_OK)
         status = first_token(run, way, &rig, salt, &run->seconds[way][round], err);
     if (status == STATUS_OK && way == WAY_COLD)
         status = wait_stored(run, &rig, &run->writing[round], err);
     run->cpu[way][round] = cpu_seconds() - begin_s;
+    if (way == WAY_COLD)
+        run->handing[round] = run->handing_s;
     close_rig(&rig);
     return status;
 }
@@ -230,22 +237,25 @@ static void print_result(struct run *run)
         cpu[way] = median(run->cpu[way], run->rounds);
     }
     double warm = seconds[WAY_WARM] / seconds[WAY_COLD], tax = cpu[WAY_COLD] / cpu[WAY_NONE] - 1,
-           writing = median(run->writing, run->rounds) / seconds[WAY_NONE];
+           writing = median(run->writing, run->rounds) / seconds[WAY_NONE],
+           handing = median(run->handing, run->rounds) / seconds[WAY_NONE];
     if (run->json)
         printf("{\"work\":\"prefix\",\"shape\":\"%s\",\"format\":\"%s\",\"kv_format\":\"%s\",\"threads\":%d,"
                "\"prefix_tokens\":%d,\"no_tier_seconds\":%.4f,\"cold_seconds\":%.4f,\"warm_seconds\":%.4f,"
-               "\"warm_share_of_cold\":%.4f,\"spill_cpu_share\":%.4f,\"spill_writer_share\":%.4f}\n",
+               "\"warm_share_of_cold\":%.4f,\"spill_cpu_share\":%.4f,\"spill_writer_share\":%.4f,"
+               "\"spill_engine_share\":%.4f}\n",
                run->shape, run->format, run->kv_format, run->threads, run->tokens, seconds[WAY_NONE],
-               seconds[WAY_COLD], seconds[WAY_WARM], warm, tax, writing);
+               seconds[WAY_COLD], seconds[WAY_WARM], warm, tax, writing, handing);
     else
         printf(
             "%s %s, KV %s, %d threads, prefix of %d tokens, to the first token (median of %d):\n"
             "  no tier %.3f s   computed and stored %.3f s   loaded from Redis %.3f s, %.1f %% of computed\n"
-            "  storing kept the writer busy for %.1f %% of that time, CPU time of the process %+.1f %%; all "
-            "three "
-            "answers are equal\n",
+            "  storing kept the engine's thread busy for %.2f %% of that time and the writer for %.1f %%, "
+            "CPU "
+            "time of the process %+.1f %%; all three answers are equal\n",
             run->shape, run->format, run->kv_format, run->threads, run->tokens, run->rounds,
-            seconds[WAY_NONE], seconds[WAY_COLD], seconds[WAY_WARM], 100 * warm, 100 * writing, 100 * tax);
+            seconds[WAY_NONE], seconds[WAY_COLD], seconds[WAY_WARM], 100 * warm, 100 * handing, 100 * writing,
+            100 * tax);
 }
 
 static enum status open_model(struct run *run, struct error *err)
