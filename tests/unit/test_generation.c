@@ -420,6 +420,26 @@ static void chunks_add_up_to_the_text(void **state)
     }
 }
 
+/* Whoever begins to listen when one choice has ended gets its text all the same. */
+static void chunks_that_begin_late_carry_what_has_ended(void **state)
+{
+    (void)state;
+    struct bytes framed;
+    struct generation *generation = open_generation(make_job(JOB_CHAT, 2));
+    bytes_init(&framed, 1 << 20);
+    add_text(generation, 0, "Kettle.", NULL);
+    finish(generation, 0, ENGINE_FINISH_LENGTH, NULL);
+    add_text(generation, 1, "Mug.", &framed);
+    finish(generation, 1, ENGINE_FINISH_LENGTH, &framed);
+    struct chunks chunks = read_chunks(&framed);
+    assert_string_equal(chunks.text[0], "Kettle.");
+    assert_string_equal(chunks.text[1], "Mug.");
+    assert_int_equal(chunks.roles, 2);
+    assert_int_equal(chunks.ends, 2);
+    bytes_release(&framed);
+    generation_close(generation);
+}
+
 static void completion_chunks_carry_the_echo(void **state)
 {
     (void)state;
@@ -450,6 +470,7 @@ int main(void)
         cmocka_unit_test(what_was_not_finished_is_not_answered),
         cmocka_unit_test(a_refused_job_is_a_400),
         cmocka_unit_test(chunks_add_up_to_the_text),
+        cmocka_unit_test(chunks_that_begin_late_carry_what_has_ended),
         cmocka_unit_test(completion_chunks_carry_the_echo),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);

@@ -97,20 +97,37 @@ static void stream_choice(struct bytes *out, struct generation *generation, uint
     end_chunk(out, frame, NULL);
 }
 
-enum status generation_stream(struct generation *generation, uint32_t prompt, uint32_t index,
-                              struct bytes *chunks)
+/* What no chunk has carried yet of one choice. */
+static void stream_new(struct generation *generation, uint32_t prompt, uint32_t index, struct bytes *chunks)
 {
     struct choice *choice = &generation->prompts[prompt].choices[index];
-    bool chat = generation->job->kind == JOB_CHAT;
-    if (generation->too_large || generation->failure.status != STATUS_OK ||
-        generation->job->kind == JOB_SCORE)
-        return STATUS_OK; /* there is no text to stream: the result says it all */
-    if (chat && !choice->role_streamed && !choice->absent)
+    if (generation->job->kind == JOB_CHAT && !choice->role_streamed && !choice->absent)
         stream_choice(chunks, generation, prompt, index, "");
     if (choice->text.count_bytes > choice->streamed_bytes)
         stream_choice(chunks, generation, prompt, index, choice->text.data + choice->streamed_bytes);
     if (choice->finished && !choice->absent)
         stream_choice(chunks, generation, prompt, index, NULL);
+}
+
+/* Formatting begins: choices that have ended before it will have no item of their own. */
+static void catch_up(struct generation *generation, uint32_t prompt, uint32_t index, struct bytes *chunks)
+{
+    for (uint32_t p = 0; p < generation->job->prompt_count; p++)
+        for (uint32_t c = 0; c < generation->job->sampling.n; c++)
+            if (generation->prompts[p].choices[c].finished && (p != prompt || c != index))
+                stream_new(generation, p, c, chunks);
+    generation->streaming = true;
+}
+
+enum status generation_stream(struct generation *generation, uint32_t prompt, uint32_t index,
+                              struct bytes *chunks)
+{
+    if (generation->too_large || generation->failure.status != STATUS_OK ||
+        generation->job->kind == JOB_SCORE)
+        return STATUS_OK; /* there is no text to stream: the result says it all */
+    if (!generation->streaming)
+        catch_up(generation, prompt, index, chunks);
+    stream_new(generation, prompt, index, chunks);
     if (generation_done(generation) && generation->job->stream_usage) {
         size_t frame = begin_chunk(chunks, generation);
         end_chunk(chunks, frame, generation);

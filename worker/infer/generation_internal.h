@@ -48,6 +48,7 @@ struct generation {
     struct prompt_answer *prompts; /* [job->prompt_count] */
     size_t open_choices;
     size_t held_bytes;    /* of all text and fragments */
+    bool streaming;       /* chunks are formatted, to the end */
     bool nothing_found;   /* of one of the prompts' searches */
     bool too_large;       /* held_bytes passed max_result_bytes: everything was let go */
     struct error failure; /* why the engine did not finish it; OK otherwise */
