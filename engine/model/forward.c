@@ -9,32 +9,88 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "engine/kernels/cut.h"
 #include "engine/kernels/dtype.h"
 #include "engine/kv/kv_cache.h"
 #include "engine/model/layout.h"
 #include "engine/model/rope.h"
 
-enum { MAX_PRODUCTS = 3 /* of the same rows */, ITEMS_PER_MEMBER = 2 };
+enum { ITEMS_PER_MEMBER = 2 };
 
-/* 0: every layer has experts. */
-static int32_t dense_width(const struct hparams *h)
+/* ---- operands ---- */
+
+/* Rows of `source` that a phase multiplies. */
+struct operand {
+    enum step_phase phase;
+    const float *source;
+    int32_t k;
+};
+
+static size_t part_bytes(const struct model *model, struct cut parts, int32_t k)
 {
-    for (int32_t layer = 0; layer < h->layers; layer++)
-        if (!hparams_layer_is_sparse(h, layer))
-            return h->intermediate;
-    return 0;
+    const int32_t most_rows = (parts.count + parts.parts - 1) / parts.parts;
+    return layout_align(model->kernels->activation_bytes(model->weight_format, most_rows, k));
 }
 
+static struct cut parts_of(const struct forward *f, enum step_phase phase)
+{
+    return (struct cut){.count = f->rows, .parts = f->plan->cuts[phase].row_parts};
+}
+
+/* The widest that any step has. */
 static size_t operand_bytes(const struct model *model)
 {
-    const struct hparams *h = &model->hparams;
-    const int32_t width = dense_width(h), depths[] = {h->hidden, h->heads * h->head_dim, width};
     size_t bytes = 0;
-    for (size_t i = 0; i < (width > 0 ? 3 : 2); i++)
-        bytes = layout_max(bytes, model->kernels->activation_bytes(model->weight_format,
-                                                                   model->max_batch_tokens, depths[i]));
+    for (int i = 0; i < model->plans.count; i++)
+        for (int phase = 0; phase < STEP_PHASES; phase++) {
+            const struct step_plan *plan = &model->plans.plans[i];
+            const struct cut parts = {.count = plan->rows, .parts = plan->cuts[phase].row_parts};
+            const struct step_shape shape = step_phase_shape(&model->hparams, (enum step_phase)phase);
+            if (shape.products > 0)
+                bytes = layout_max(bytes, (size_t)parts.parts * part_bytes(model, parts, shape.depth));
+        }
     return bytes;
 }
+
+static struct activation operand_part(const struct forward *f, const struct operand *x, int32_t part)
+{
+    const struct cut parts = parts_of(f, x->phase);
+    const int32_t first = cut_at(parts, part);
+    return (struct activation){.format = f->model->weight_format,
+                               .rows = cut_at(parts, part + 1) - first,
+                               .k = x->k,
+                               .source = x->source + (size_t)first * (size_t)x->k,
+                               .data = f->model->buffers.operands +
+                                       (size_t)part * part_bytes(f->model, parts, x->k)};
+}
+
+static void prepare_row(const struct forward *f, const struct operand *x, int32_t row)
+{
+    const struct cut parts = parts_of(f, x->phase);
+    const int32_t part = cut_part(parts, row), first = cut_at(parts, part);
+    struct activation rows = operand_part(f, x, part);
+    f->model->kernels->activation_prepare(&rows, row - first, row - first + 1);
+}
+
+/* Products of prepared rows. */
+static void multiply(const struct forward *f, const struct operand *x, const struct product *products)
+{
+    struct listed_product list[STEP_MAX_PRODUCTS * STEP_MAX_ROW_PARTS];
+    const struct step_cut *cut = &f->plan->cuts[x->phase];
+    const int count = step_phase_shape(&f->model->hparams, x->phase).products;
+    for (int32_t part = 0, row = 0; part < cut->row_parts; part++) {
+        const struct activation rows = operand_part(f, x, part);
+        for (int i = 0; i < count; i++) {
+            struct listed_product *p = &list[part * count + i];
+            *p = (struct listed_product){.product = products[i], .x = rows, .piece = cut->pieces[i]};
+            p->product.y += (size_t)row * (size_t)p->product.weight->n;
+        }
+        row += rows.rows;
+    }
+    product_list_run(list, cut->row_parts * count, f->model->kernels, f->model->team);
+}
+
+/* ---- buffers ---- */
 
 static void take_plan(struct attention_plan *plan, struct layout *layout, size_t rows)
 {
@@ -50,7 +106,7 @@ void forward_layout(struct forward_buffers *out, const struct model *model, int 
     const int32_t rows = model->max_batch_tokens;
     const size_t column_bytes = (size_t)rows * sizeof(float);
     const size_t hidden_bytes = column_bytes * (size_t)h->hidden,
-                 mlp_bytes = column_bytes * (size_t)dense_width(h);
+                 mlp_bytes = column_bytes * (size_t)step_phase_shape(h, STEP_GATE_UP).widths[0];
     const size_t q_bytes = column_bytes * (size_t)(h->heads * h->head_dim);
     const size_t kv_bytes = column_bytes * (size_t)(h->kv_heads * h->head_dim);
     const size_t rope_bytes = column_bytes * (size_t)(h->head_dim / 2);
@@ -72,42 +128,14 @@ void forward_layout(struct forward_buffers *out, const struct model *model, int 
     out->sin = layout_take(&layout, rope_bytes);
     out->operands = layout_take(&layout, operand_bytes(model));
     out->scratch_bytes = layout_align(model->kernels->attention_scratch_bytes(
-        h->heads, h->kv_heads, h->head_dim, rows < FORWARD_ATTENTION_ROWS ? rows : FORWARD_ATTENTION_ROWS));
+        h->heads, h->kv_heads, h->head_dim, rows < STEP_ATTENTION_ROWS ? rows : STEP_ATTENTION_ROWS));
     out->scratch = layout_take(&layout, out->scratch_bytes * (size_t)members);
     take_plan(&out->attention, &layout, (size_t)rows);
     out->memory = base;
     out->memory_bytes = layout.at_bytes;
 }
 
-static struct activation activation_of(const struct forward *f, const float *source, int32_t k)
-{
-    return (struct activation){.format = f->model->weight_format,
-                               .rows = f->rows,
-                               .k = k,
-                               .source = source,
-                               .data = f->model->buffers.operands};
-}
-
-static void prepare_rows(const struct forward *f, const float *source, int32_t k)
-{
-    int32_t begin, end;
-    forward_rows(f, &begin, &end);
-    struct activation x = activation_of(f, source, k);
-    if (begin < end)
-        f->model->kernels->activation_prepare(&x, begin, end);
-}
-
-/* Products of the rows that `prepare_rows` converted last. */
-static void multiply(const struct forward *f, const float *source, int32_t k, const struct product *products,
-                     int count)
-{
-    struct listed_product list[MAX_PRODUCTS];
-    CHECK(count <= MAX_PRODUCTS);
-    for (int i = 0; i < count; i++)
-        list[i] = (struct listed_product){.product = products[i], .x = activation_of(f, source, k)};
-    product_list_cut(list, count, f->model->kernels->n_granule, f->members);
-    product_list_run(list, count, f->model->kernels, f->model->team);
-}
+/* ---- phases ---- */
 
 /* x = the token's embedding; cosines and sines of its position. */
 static void embed_rows(const struct forward *f)
@@ -132,27 +160,38 @@ static void embed_rows(const struct forward *f)
 enum residual { RESIDUAL_KEEP, RESIDUAL_ADD };
 
 /* x += the last product (when there was one); normed = norm(x). */
-static void norm_own_rows(const struct forward *f, const float *weight, enum residual residual)
+static void norm_row(const struct forward *f, const float *weight, enum residual residual, int32_t row)
 {
     const struct model *model = f->model;
-    const struct forward_buffers *b = &model->buffers;
     const int32_t hidden = model->hparams.hidden;
+    float *x = model->buffers.x + (size_t)row * (size_t)hidden;
+    float *normed = model->buffers.normed + (size_t)row * (size_t)hidden;
+    if (residual == RESIDUAL_ADD)
+        model->kernels->add(x, normed, hidden);
+    model->kernels->rms_norm(normed, x, weight, hidden, model->hparams.norm_eps);
+}
+
+static void norm_own_rows(const struct forward *f, const float *weight)
+{
+    int32_t begin, end;
+    forward_rows(f, &begin, &end);
+    for (int32_t row = begin; row < end; row++)
+        norm_row(f, weight, RESIDUAL_ADD, row);
+}
+
+/* The same, and ready for the next product while the row is near. */
+static struct operand norm_rows(const struct forward *f, const float *weight, enum residual residual,
+                                enum step_phase phase)
+{
+    const struct operand x = {phase, f->model->buffers.normed, f->model->hparams.hidden};
     int32_t begin, end;
     forward_rows(f, &begin, &end);
     for (int32_t row = begin; row < end; row++) {
-        float *x = b->x + (size_t)row * (size_t)hidden, *normed = b->normed + (size_t)row * (size_t)hidden;
-        if (residual == RESIDUAL_ADD)
-            model->kernels->add(x, normed, hidden);
-        model->kernels->rms_norm(normed, x, weight, hidden, model->hparams.norm_eps);
+        norm_row(f, weight, residual, row);
+        prepare_row(f, &x, row);
     }
-}
-
-/* The same, ready for the next product. */
-static void norm_rows(const struct forward *f, const float *weight, enum residual residual)
-{
-    norm_own_rows(f, weight, residual);
-    prepare_rows(f, f->model->buffers.normed, f->model->hparams.hidden);
     forward_barrier(f);
+    return x;
 }
 
 static void norm_heads(const struct model *model, float *x, int32_t heads, const float *weight)
@@ -236,13 +275,15 @@ static void attend(const struct forward *f, const struct attention_cluster *clus
         model->kernels->attention_spans(&args, rows, spans, cluster->spans, kv_head, kv_head + 1, scratch);
 }
 
-/* Items are (kv head, cluster), taken by whoever is free. */
+/* Items are (kv head, cluster), taken by whoever is free; of a prompt the last rows, which attend to most,
+ * first, so that what is left at the end is little. */
 static void attend_rows(const struct forward *f, int32_t layer)
 {
     const struct attention_plan *plan = &f->model->buffers.attention;
     const int32_t items = f->model->hparams.kv_heads * plan->cluster_count;
     for (int32_t i = thread_team_next(f->model->team); i < items; i = thread_team_next(f->model->team))
-        attend(f, &plan->clusters[i % plan->cluster_count], layer, i / plan->cluster_count);
+        attend(f, &plan->clusters[plan->cluster_count - 1 - i % plan->cluster_count], layer,
+               i / plan->cluster_count);
     forward_barrier(f);
 }
 
@@ -255,8 +296,8 @@ static void plan_attention(const struct forward *f)
     const struct attention_plan_limits limits = {
         .block_tokens = f->kv->block_tokens,
         .tile_tokens = model->kernels->attention_tile_tokens,
-        .part_rows = FORWARD_ATTENTION_ROWS,
-        .cluster_rows = rows < FORWARD_ATTENTION_ROWS ? (int32_t)rows : FORWARD_ATTENTION_ROWS};
+        .part_rows = f->plan->attention_rows,
+        .cluster_rows = rows < STEP_ATTENTION_ROWS ? (int32_t)rows : STEP_ATTENTION_ROWS};
     attention_plan_build(&f->model->buffers.attention, f->batch, &limits);
 }
 
@@ -273,6 +314,7 @@ static void keep_logit_rows(struct forward *f)
             memmove(b->attention_out + to * width, b->attention_out + row * width, width * sizeof(float));
         }
     f->rows = f->batch->logit_count;
+    f->plan = step_plans_find(&f->model->plans, f->rows);
     forward_barrier(f);
 }
 
@@ -283,8 +325,9 @@ static void attention_half(struct forward *f, int32_t layer)
     const struct forward_buffers *b = &model->buffers;
     const struct product products[] = {
         {&w->q, w->q_bias, b->q}, {&w->k, w->k_bias, b->k}, {&w->v, w->v_bias, b->v}};
-    norm_rows(f, w->input_norm, layer > 0 ? RESIDUAL_ADD : RESIDUAL_KEEP);
-    multiply(f, b->normed, model->hparams.hidden, products, 3);
+    const struct operand normed =
+        norm_rows(f, w->input_norm, layer > 0 ? RESIDUAL_ADD : RESIDUAL_KEEP, STEP_QKV);
+    multiply(f, &normed, products);
     forward_barrier(f);
     finish_rows(f, w, layer);
     const bool last = layer == model->hparams.layers - 1;
@@ -295,9 +338,13 @@ static void attention_half(struct forward *f, int32_t layer)
     attend_rows(f, layer);
     if (last)
         keep_logit_rows(f);
-    prepare_rows(f, b->attention_out, w->o.k);
+    const struct operand attended = {STEP_O, b->attention_out, w->o.k};
+    int32_t begin, end;
+    forward_rows(f, &begin, &end);
+    for (int32_t row = begin; row < end; row++)
+        prepare_row(f, &attended, row);
     forward_barrier(f);
-    multiply(f, b->attention_out, w->o.k, &(struct product){&w->o, w->o_bias, b->normed}, 1);
+    multiply(f, &attended, &(struct product){&w->o, w->o_bias, b->normed});
     forward_barrier(f);
 }
 
@@ -308,18 +355,19 @@ static void dense_half(const struct forward *f, int32_t layer)
     const struct forward_buffers *b = &model->buffers;
     const int32_t width = model->hparams.intermediate;
     const struct product products[] = {{&w->gate, w->gate_bias, b->gate}, {&w->up, w->up_bias, b->up}};
-    norm_rows(f, w->post_norm, RESIDUAL_ADD);
-    multiply(f, b->normed, model->hparams.hidden, products, 2);
+    const struct operand normed = norm_rows(f, w->post_norm, RESIDUAL_ADD, STEP_GATE_UP);
+    const struct operand gated = {STEP_DOWN, b->gate, width};
+    multiply(f, &normed, products);
     forward_barrier(f);
     int32_t begin, end;
     forward_rows(f, &begin, &end);
     for (int32_t row = begin; row < end; row++) {
         float *gate = b->gate + (size_t)row * (size_t)width;
         model->kernels->swiglu(gate, gate, b->up + (size_t)row * (size_t)width, width);
+        prepare_row(f, &gated, row);
     }
-    prepare_rows(f, b->gate, width);
     forward_barrier(f);
-    multiply(f, b->gate, width, &(struct product){&w->down, w->down_bias, b->normed}, 1);
+    multiply(f, &gated, &(struct product){&w->down, w->down_bias, b->normed});
     forward_barrier(f);
 }
 
@@ -330,7 +378,7 @@ static void mlp_half(const struct forward *f, int32_t layer)
         dense_half(f, layer);
         return;
     }
-    norm_own_rows(f, w->post_norm, RESIDUAL_ADD);
+    norm_own_rows(f, w->post_norm);
     moe_forward(f, layer);
 }
 
@@ -346,9 +394,8 @@ static void forward_member(void *context, int member, int members)
             return;
         mlp_half(&f, layer);
     }
-    norm_rows(&f, model->weights.final_norm, RESIDUAL_ADD);
-    multiply(&f, model->buffers.normed, model->hparams.hidden,
-             &(struct product){&model->weights.head, NULL, f.logits}, 1);
+    const struct operand normed = norm_rows(&f, model->weights.final_norm, RESIDUAL_ADD, STEP_HEAD);
+    multiply(&f, &normed, &(struct product){&model->weights.head, NULL, f.logits});
 }
 
 void model_forward(struct model *model, struct kv_cache *kv, const struct batch *batch, float *logits)
@@ -359,6 +406,7 @@ void model_forward(struct model *model, struct kv_cache *kv, const struct batch 
           kv->block_bytes == model_block_bytes(model, kv->block_tokens));
     struct forward forward = {
         .model = model, .kv = kv, .batch = batch, .logits = logits, .rows = batch->row_count};
+    forward.plan = step_plans_find(&model->plans, forward.rows);
     plan_attention(&forward);
     thread_team_run(model->team, forward_member, &forward);
 }

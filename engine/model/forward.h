@@ -9,6 +9,7 @@
 #include "engine/model/attention_plan.h"
 #include "engine/model/model.h"
 #include "engine/model/moe.h"
+#include "engine/model/step_plan.h"
 #include "engine/model/synthetic.h"
 #include "engine/model/weights.h"
 
@@ -46,6 +47,7 @@ struct model {
     enum model_weight_origin weight_origin;
     struct error cache_trouble;
     float *inverse_frequencies; /* [head_dim / 2] */
+    struct step_plans plans;
     struct forward_buffers buffers;
     struct expert_load expert_load;
     uint64_t *expert_rows; /* [layers][experts]; NULL: a dense model */
@@ -60,6 +62,7 @@ struct forward {
     float *logits;
     int member, members;
     int32_t rows; /* the batch's, and from the last layer's MLP on only those whose logits are wanted */
+    const struct step_plan *plan; /* for `rows` */
 };
 
 /* This member's share of the rows. */
@@ -74,10 +77,8 @@ static inline void forward_barrier(const struct forward *f)
     thread_team_barrier(f->model->team);
 }
 
-enum { FORWARD_ATTENTION_ROWS = 64 }; /* in one attention call, at most */
-
-/* Lays the buffers out from `base` (NULL: only sizes) for the model's hparams, kernels, formats and limits.
- */
+/* Lays the buffers out from `base` (NULL: only sizes) for the model's hparams, kernels, formats, limits and
+ * plans. */
 void forward_layout(struct forward_buffers *out, const struct model *model, int members, uint8_t *base);
 
 #endif

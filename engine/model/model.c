@@ -102,6 +102,12 @@ static enum status choose(struct model *model, const struct model_options *optio
     return STATUS_OK;
 }
 
+static void plan_steps(struct model *model, int threads)
+{
+    const struct step_team team = {.members = threads, .granule = model->kernels->n_granule};
+    step_plans_build(&model->plans, &model->hparams, team, model->max_batch_tokens);
+}
+
 enum status model_plan(const struct model_options *options, struct model_plan *out, struct error *err)
 {
     struct model model = {0};
@@ -111,6 +117,7 @@ enum status model_plan(const struct model_options *options, struct model_plan *o
         return status;
     if ((status = choose(&model, options, model.hparams.checkpoint_dtype, err)) != STATUS_OK)
         return status;
+    plan_steps(&model, options->threads);
     forward_layout(&model.buffers, &model, options->threads, NULL);
     const struct hparams *h = &model.hparams;
     *out = (struct model_plan){
@@ -240,6 +247,7 @@ static enum status load_weights(struct model *model, const struct model_options 
 
 static enum status allocate_buffers(struct model *model, int threads, struct error *err)
 {
+    plan_steps(model, threads);
     forward_layout(&model->buffers, model, threads, NULL);
     size_t bytes = model->buffers.memory_bytes;
     uint8_t *memory = huge_memory_map(bytes);

@@ -195,8 +195,8 @@ static void list_products(struct moe_buffers *b, int32_t granule, int members)
         b->inward[2 * i + 1] = (struct listed_product){.product = {&e->up, NULL, g->up}, .x = g->in};
         b->outward[i] = (struct listed_product){.product = {&e->down, NULL, g->out}, .x = g->hidden};
     }
-    product_list_cut(b->inward, 2 * b->group_count, granule, members);
-    product_list_cut(b->outward, b->group_count, granule, members);
+    product_list_cut(b->inward, 2 * b->group_count, granule, members * PRODUCT_LIST_PIECES);
+    product_list_cut(b->outward, b->group_count, granule, members * PRODUCT_LIST_PIECES);
 }
 
 static void count_load(struct model *model, int32_t layer, const int32_t *rows)

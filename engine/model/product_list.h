@@ -8,6 +8,9 @@
 #include "engine/kernels/kernels.h"
 #include "engine/kernels/thread_team.h"
 
+enum { PRODUCT_LIST_PIECES = 8 /* for each member, where nothing better is known */ };
+enum { PRODUCT_LIST_MAX_MEMBERS = 1024 };
+
 struct product {
     const struct weight *weight;
     const float *bias; /* [n] or NULL */
@@ -27,8 +30,11 @@ static inline int64_t product_panel_cost(int32_t rows)
     return rows + 8;
 }
 
-/* Chooses the pieces for `members` members; `granule`: the kernel set's n_granule. */
-void product_list_cut(struct listed_product *list, int count, int32_t granule, int members);
+/* Chooses pieces so that there are about `pieces` of equal cost; `granule`: the kernel set's n_granule. */
+void product_list_cut(struct listed_product *list, int count, int32_t granule, int pieces);
+/* The cost that falls to the busiest of equally fast members, when each piece goes to the one that is free
+ * first. */
+int64_t product_list_busiest(const struct listed_product *list, int count, int32_t granule, int members);
 /* On every member of the team, with a fresh counter (thread_team_next): computes the pieces it can get. */
 void product_list_run(const struct listed_product *list, int count, const struct kernels *kernels,
                       struct thread_team *team);

@@ -64,23 +64,13 @@ static void zipf_rows(int32_t out[EXPERTS], int32_t rows)
         out[i * 37 % EXPERTS] = (int32_t)(rows * pow(i + 1, -1.2) / sum) + 1;
 }
 
-/* What the busiest member does over what an even share is, when each piece goes to the member that is free
- * first. */
+/* What the busiest member does over what an even share is. */
 static double imbalance(const struct listed_product *list, int count)
 {
-    double busy[MEMBERS] = {0}, all = 0.0, most = 0.0;
+    int64_t all = 0;
     for (int i = 0; i < count; i++)
-        for (int32_t n = 0; n < list[i].product.weight->n; n += list[i].piece) {
-            const int32_t left = list[i].product.weight->n - n;
-            const double cost = (double)(left < list[i].piece ? left : list[i].piece) *
-                                (double)product_panel_cost(list[i].x.rows);
-            int free = 0;
-            for (int m = 1; m < MEMBERS; m++)
-                free = busy[m] < busy[free] ? m : free;
-            busy[free] += cost, all += cost;
-            most = busy[free] > most ? busy[free] : most;
-        }
-    return most * MEMBERS / all;
+        all += WIDTH / GRANULE * product_panel_cost(list[i].x.rows);
+    return (double)product_list_busiest(list, count, GRANULE, MEMBERS) * MEMBERS / (double)all;
 }
 
 static void groups_are_in_order_of_their_rows(void **state)
@@ -112,17 +102,17 @@ static void a_hot_expert_leaves_no_member_idle(void **state)
     assert_int_equal(moe_order(groups, rows, EXPERTS), EXPERTS);
     for (int i = 0; i < EXPERTS; i++)
         list[i] = (struct listed_product){.product = {.weight = &w}, .x = {.rows = groups[i].rows}};
-    product_list_cut(list, EXPERTS, GRANULE, MEMBERS);
+    product_list_cut(list, EXPERTS, GRANULE, MEMBERS * PRODUCT_LIST_PIECES);
     const double packed = imbalance(list, EXPERTS);
     print_message("busiest member over the mean: %.2f by experts, %.3f by pieces\n", most * MEMBERS / all,
                   packed);
     assert_true(most * MEMBERS / all > 1.5);
     assert_true(packed <= 1.10);
     list[0].x.rows = 512; /* one expert has everything */
-    product_list_cut(list, 1, GRANULE, MEMBERS);
+    product_list_cut(list, 1, GRANULE, MEMBERS * PRODUCT_LIST_PIECES);
     assert_true(imbalance(list, 1) <= 1.10);
     product_list_cut(list, 1, GRANULE, 1);
-    assert_int_equal(list[0].piece, WIDTH); /* nobody to share with: one call */
+    assert_int_equal(list[0].piece, WIDTH);
 }
 
 static void rows_are_counted_by_expert(void **state)
