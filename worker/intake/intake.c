@@ -22,13 +22,12 @@
 #include "worker/intake/status_topic.h"
 
 enum {
-    POLL_MS = 20,
-    BUSY_POLL_MS = 5, /* while an answer may come, which does not end a poll */
-    MOST_PER_TURN = 256,
+    LEAST_WAIT_MS = 5, /* for an answer that would be committed at once: it does not end a wait */
+    MOST_PER_TURN = 64,
     TICK_MS = 100,
     LOG_EVERY_MS = 10000,
     LAST_COMMITS = 10,
-    FETCHED_AHEAD = 1024,  /* taken before a pause takes effect */
+    SPARE_FLIGHTS = 1024,  /* every topic may have one, however small its share */
     CONTROL_WAIT_MS = 5000 /* for the cancellations of old, before the first job */
 };
 
@@ -195,7 +194,7 @@ void intake_forgive(struct intake *intake, struct flight *flight)
     flight->struck = false;
 }
 
-static void take_acks(struct intake *intake);
+static void take_answers(struct intake *intake);
 
 /* A farewell: what ran here and goes to another worker has not been attempted, it was given away. */
 static void leave(struct intake *intake, struct partition *partition)
@@ -224,10 +223,7 @@ static void take_revoked(void *context, const struct job_source_partition *revok
     if (!partition)
         return;
     intake->shared->metrics->rebalances++;
-    if (intake->txn)
-        intake_take_finished(intake);
-    else
-        take_acks(intake);
+    take_answers(intake);
     if (!lost && !intake->closing) {
         leave(intake, partition);
         commit_farewell(intake, partition);
@@ -397,19 +393,36 @@ static void take_record(struct intake *intake, const struct job_record *record)
 
 /* ---- jobs that wait for their turn ---- */
 
+static bool is_on_record(struct intake *intake, const struct flight *flight)
+{
+    return flight->attempts == 0 && flight->offset < intake_partition_of(intake, flight)->safe_until;
+}
+
+/* Answers go with the commit that is about to be made: their topics' next ones have time. */
+static void postpone_commits(struct intake *intake)
+{
+    int64_t next_ms = monotime_ms() + intake->shared->config->results.flush_ms;
+    for (int i = 0; i < intake->partition_end; i++)
+        if (intake->partitions[i].used && intake->partitions[i].dirty)
+            intake->partitions[i].lane->next_commit_ms = next_ms;
+}
+
 /* Puts on record that these are about to start. False: the broker did not take it, nothing may start. */
 static bool write_ahead(struct intake *intake, struct flight *const *wave, size_t count)
 {
     bool known = true;
+    for (size_t i = 0; i < count; i++)
+        known = known && is_on_record(intake, wave[i]);
+    if (known)
+        return true;
+    postpone_commits(intake);
     for (size_t i = 0; i < count; i++) {
-        struct partition *partition = intake_partition_of(intake, wave[i]);
-        if (wave[i]->attempts == 0 && wave[i]->offset < partition->safe_until)
+        if (is_on_record(intake, wave[i]))
             continue;
         strike(intake, wave[i]);
-        partition->dirty = true;
-        known = false;
+        intake_partition_of(intake, wave[i])->dirty = true;
     }
-    if (known || intake_commit(intake, NULL, true))
+    if (intake_commit(intake, NULL, true))
         return true;
     for (size_t i = 0; i < count; i++)
         intake_forgive(intake, wave[i]);
@@ -451,6 +464,14 @@ static void take_acks(struct intake *intake)
     }
 }
 
+static void take_answers(struct intake *intake)
+{
+    if (intake->txn)
+        intake_take_finished(intake);
+    else
+        take_acks(intake);
+}
+
 static bool is_strained(const struct intake *intake, const struct lane *lane)
 {
     for (int i = 0; i < intake->partition_end; i++) {
@@ -461,16 +482,13 @@ static bool is_strained(const struct intake *intake, const struct lane *lane)
     return false;
 }
 
-/* Full: fetching from the topic stops; a quarter free: it goes on. Between the two nothing changes, because a
- * pause throws away what was fetched ahead. */
+/* No more is taken from a topic than its share may be in flight. */
 static void balance(struct intake *intake)
 {
     bool any = false;
     for (size_t i = 0; i < intake->shared->config->kafka.topics.count; i++) {
         struct lane *lane = &intake->lanes[i];
-        bool full = lane->count >= lane->share || is_strained(intake, lane);
-        bool roomy = lane->count <= lane->share * 3 / 4;
-        bool pause = intake->shared->draining || full || (lane->paused && !roomy);
+        bool pause = intake->shared->draining || lane->count >= lane->share || is_strained(intake, lane);
         any = any || pause;
         if (pause == lane->paused)
             continue;
@@ -517,23 +535,25 @@ static void measure(struct intake *intake)
     }
 }
 
-static bool has_answers(const struct intake *intake)
+/* Under load many answers go together. Those of a topic that had none for a while, or of which nothing else
+ * runs, wait for no others. */
+static bool commit_is_due(const struct intake *intake, int64_t now_ms)
 {
-    if (intake->ready_count > 0 || (intake->txn && channel_count(intake->shared->finished) > 0))
-        return true;
-    for (int i = 0; i < intake->partition_end; i++)
-        if (intake->partitions[i].used && intake->partitions[i].dirty)
+    for (int i = 0; i < intake->partition_end && now_ms >= intake->retry_ms; i++) {
+        const struct partition *partition = &intake->partitions[i];
+        if (partition->used && partition->dirty &&
+            (partition->lane->count == 0 || now_ms >= partition->lane->next_commit_ms))
             return true;
+    }
     return false;
 }
 
-/* The first answer after a pause is committed at once; under load many go together. */
 static void tick(struct intake *intake)
 {
     int64_t now_ms = monotime_ms();
     intake->shared->intake_ms = now_ms;
-    if (now_ms >= intake->next_commit_ms && has_answers(intake)) {
-        intake->next_commit_ms = now_ms + intake->shared->config->results.flush_ms;
+    if (commit_is_due(intake, now_ms)) {
+        postpone_commits(intake);
         intake_commit(intake, NULL, false);
     }
     if (flights_count(intake->flights) == 0 && intake->ready_count == 0)
@@ -590,6 +610,22 @@ static void say_farewell(struct intake *intake)
     intake->closing = true;
 }
 
+/* How long this thread has nothing to do, if no record comes: until the next tick, or until an answer that
+ * may have come would be committed. */
+static int time_to_wait(const struct intake *intake)
+{
+    int64_t now_ms = monotime_ms(), until_ms = now_ms + TICK_MS;
+    if (channel_count(intake->shared->acks) > 0)
+        return 0;
+    for (size_t i = 0; i < intake->shared->config->kafka.topics.count; i++) {
+        const struct lane *lane = &intake->lanes[i];
+        int64_t commit_ms = lane->count == 1 ? now_ms : lane->next_commit_ms;
+        if ((lane->count > 0 || commit_ms > now_ms) && commit_ms < until_ms)
+            until_ms = commit_ms;
+    }
+    return until_ms > now_ms + LEAST_WAIT_MS ? (int)(until_ms - now_ms) : LEAST_WAIT_MS;
+}
+
 /* What has been fetched, as far as there is room: a commit may take longer than it lasts until the next one
  * is due, and intake must not fall to one record per commit. Waits for the first. */
 static void take_records(struct intake *intake)
@@ -597,7 +633,7 @@ static void take_records(struct intake *intake)
     struct pipeline_shared *shared = intake->shared;
     struct job_record record;
     struct error err;
-    int wait_ms = channel_count(shared->acks) ? 0 : flights_count(intake->flights) ? BUSY_POLL_MS : POLL_MS;
+    int wait_ms = time_to_wait(intake);
     for (int i = 0; i < MOST_PER_TURN; i++, wait_ms = 0) {
         balance(intake);
         if (!job_source_poll(intake->source, wait_ms, &record, &err)) {
@@ -617,12 +653,12 @@ bool intake_turn(struct intake *intake)
     if (shared->draining && flights_count(intake->flights) == 0)
         return false;
     take_records(intake);
-    take_acks(intake);
-    tick(intake);
+    take_answers(intake);
     if (shared->draining)
         give_back(intake);
     else
-        start_held(intake);
+        start_held(intake); /* what it commits has the answers with it */
+    tick(intake);
     return true;
 }
 
@@ -674,7 +710,7 @@ enum status intake_open(struct intake **out, struct pipeline_shared *shared, str
     intake->shared = shared;
     intake->max_flights = (size_t)shared->config->limits.max_inflight_jobs;
     struct job_source_callbacks callbacks = {take_assigned, take_revoked, intake_take_commit_failed, intake};
-    enum status status = flights_open(&intake->flights, intake->max_flights + FETCHED_AHEAD,
+    enum status status = flights_open(&intake->flights, intake->max_flights + SPARE_FLIGHTS,
                                       (size_t)shared->config->limits.max_inflight_per_tenant, err);
     if (status == STATUS_OK)
         status = open_lanes(intake, err);

@@ -290,7 +290,7 @@ static bool commit_transaction(struct intake *intake)
         return true;
     }
     mark_uncommitted(intake, count);
-    intake->next_commit_ms = monotime_ms() + TXN_RETRY_MS;
+    intake->retry_ms = monotime_ms() + TXN_RETRY_MS;
     if (status != STATUS_TIMEOUT) {
         err.status = status == STATUS_UNAVAILABLE ? STATUS_INTERNAL : status;
         intake_take_fault(intake, &err); /* the producer cannot go on: end, and start anew */

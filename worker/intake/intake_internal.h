@@ -27,6 +27,7 @@ struct lane {
     const char *topic;
     size_t share, count; /* flights at most, and now */
     bool paused;
+    int64_t next_commit_ms; /* its answers wait so long for more to go with them */
 };
 
 struct partition {
@@ -61,7 +62,7 @@ struct intake {
     struct finished_result *ready[MOST_IN_TXN]; /* answered in the ledgers, not committed yet */
     size_t ready_count;
     int64_t core_ns; /* processor time when it was last shared out */
-    int64_t next_tick_ms, next_commit_ms, next_start_ms, logged_ms;
+    int64_t next_tick_ms, retry_ms, next_start_ms, logged_ms;
 };
 
 /* intake_commit.c */

@@ -1,9 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
+// DESIGN: every topic has a queue of its own, and records are taken from them in turn: none stands behind
+// what was fetched of another. A paused topic's queue is left alone; librdkafka stops fetching what feeds it
+// when it is full, and nothing that was fetched is thrown away. (librdkafka looks at a full queue again only
+// a second later: with one queue for all, a backlog held up the fetching of every other topic that long.)
 #include "worker/intake/job_source.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/monotime.h"
@@ -14,6 +21,7 @@ enum { COMMITTED_WAIT_MS = 10000, CLOSE_WAIT_MS = 10000, CLUSTER_WAIT_MS = 1000 
 struct topic_state { /* of one subscribed topic */
     const char *name;
     bool paused;
+    rd_kafka_queue_t *queue; /* of its fetched records */
 };
 
 struct job_source {
@@ -23,7 +31,9 @@ struct job_source {
     struct job_header headers[JOB_SOURCE_MAX_HEADERS];
     char cluster_id[64];
     struct topic_state *topics; /* [topic_count] */
-    size_t topic_count;
+    size_t topic_count, turn;   /* whose record comes next */
+    rd_kafka_queue_t *events;   /* assignments, errors */
+    int news_fd;                /* eventfd: something came into an empty queue */
     bool was_assigned; /* closing a cooperative consumer that never was aborts in librdkafka 2.0.2 (issue
                           4312) */
 };
@@ -54,32 +64,31 @@ static void tell_assigned(struct job_source *source, rd_kafka_topic_partition_li
     free(told);
 }
 
-static rd_kafka_topic_partition_list_t *of_topic(const rd_kafka_topic_partition_list_t *all,
-                                                 const char *topic)
+static struct topic_state *state_of(struct job_source *source, const char *topic)
 {
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(all->cnt);
-    for (int i = 0; i < all->cnt; i++)
-        if (strcmp(all->elems[i].topic, topic) == 0)
-            rd_kafka_topic_partition_list_add(list, topic, all->elems[i].partition);
-    return list;
+    for (size_t i = 0; i < source->topic_count; i++)
+        if (strcmp(source->topics[i].name, topic) == 0)
+            return &source->topics[i];
+    UNREACHABLE(); /* only what was subscribed to is assigned */
 }
 
-/* Either way, also where nothing seems to change: librdkafka remembers a pause of a partition that was lost
- * and comes back, and fetches nothing of it. */
-static void set_paused(struct job_source *source, const rd_kafka_topic_partition_list_t *assigned,
-                       const struct topic_state *state)
+/* What is fetched of a partition goes to its topic's queue, from before the first fetch on. */
+static void join_queues(struct job_source *source, const rd_kafka_topic_partition_list_t *partitions)
 {
-    rd_kafka_topic_partition_list_t *list = of_topic(assigned, state->name);
-    if (state->paused)
-        rd_kafka_pause_partitions(source->client, list);
-    else
-        rd_kafka_resume_partitions(source->client, list);
-    rd_kafka_topic_partition_list_destroy(list);
+    for (int i = 0; i < partitions->cnt; i++) {
+        const rd_kafka_topic_partition_t *at = &partitions->elems[i];
+        rd_kafka_queue_t *own = rd_kafka_queue_get_partition(source->client, at->topic, at->partition);
+        if (!own)
+            continue; /* then it comes with the events */
+        rd_kafka_queue_forward(own, state_of(source, at->topic)->queue);
+        rd_kafka_queue_destroy(own);
+    }
 }
 
 static void take_assigned(struct job_source *source, rd_kafka_topic_partition_list_t *partitions)
 {
     tell_assigned(source, partitions);
+    join_queues(source, partitions);
     rd_kafka_error_t *error = rd_kafka_incremental_assign(source->client, partitions);
     if (error) {
         log_error("intake", "assignment failed: %s", rd_kafka_error_string(error));
@@ -87,8 +96,6 @@ static void take_assigned(struct job_source *source, rd_kafka_topic_partition_li
         return;
     }
     source->was_assigned = source->was_assigned || partitions->cnt > 0;
-    for (size_t i = 0; i < source->topic_count; i++)
-        set_paused(source, partitions, &source->topics[i]);
 }
 
 static void take_revoked(struct job_source *source, rd_kafka_topic_partition_list_t *partitions)
@@ -151,16 +158,38 @@ static enum status subscribe(struct job_source *source, const struct config *con
                 : STATUS_OK;
 }
 
+/* What fills an empty queue is told to news_fd. */
+static void open_queues(struct job_source *source)
+{
+    static const uint64_t one = 1;
+    source->events = rd_kafka_queue_get_consumer(source->client);
+    rd_kafka_queue_io_event_enable(source->events, source->news_fd, &one, sizeof one);
+    for (size_t i = 0; i < source->topic_count; i++) {
+        source->topics[i].queue = rd_kafka_queue_new(source->client);
+        rd_kafka_queue_io_event_enable(source->topics[i].queue, source->news_fd, &one, sizeof one);
+    }
+}
+
+static void close_queues(struct job_source *source)
+{
+    for (size_t i = 0; source->topics && i < source->topic_count; i++)
+        if (source->topics[i].queue)
+            rd_kafka_queue_destroy(source->topics[i].queue);
+    if (source->events)
+        rd_kafka_queue_destroy(source->events);
+}
+
 static enum status start(struct job_source *source, const struct config *config, struct error *err)
 {
     bool is_static = config->kafka.static_membership;
     if (is_static && !config->worker.id[0])
         return error_set(err, STATUS_CONFIG,
                          "kafka.static_membership needs a worker.id of its own for each worker");
-    char session[24], poll[24], heartbeat[24];
+    char session[24], poll[24], heartbeat[24], ahead[24];
     snprintf(session, sizeof session, "%lld", (long long)config->kafka.session_timeout_ms);
     snprintf(heartbeat, sizeof heartbeat, "%lld", (long long)config->kafka.session_timeout_ms / 6);
     snprintf(poll, sizeof poll, "%lld", (long long)config->kafka.max_poll_interval_ms);
+    snprintf(ahead, sizeof ahead, "%lld", (long long)config->limits.max_inflight_jobs);
     char client[32];
     snprintf(client, sizeof client, "millrace:%lld", (long long)config->http.port); /* for `millrace top` */
     const struct kafka_property properties[] = {{"group.id", config->kafka.group_id},
@@ -173,11 +202,10 @@ static enum status start(struct job_source *source, const struct config *config,
                                                 {"session.timeout.ms", session},
                                                 {"heartbeat.interval.ms", heartbeat},
                                                 {"max.poll.interval.ms", poll},
-                                                {"queued.min.messages", "64"},
+                                                {"queued.min.messages", ahead},
                                                 {"queued.max.messages.kbytes", "16384"},
-                                                /* little at a time, so that no topic stands behind what
-                                                 * was fetched of another; a larger record comes all the
-                                                 * same (KIP-74) */
+                                                /* little at a time: one answer carries all topics; a
+                                                 * larger record comes all the same (KIP-74) */
                                                 {"fetch.message.max.bytes", "65536"},
                                                 {"fetch.wait.max.ms", "50"},
                                                 {"fetch.error.backoff.ms", "100"},
@@ -198,6 +226,7 @@ static enum status start(struct job_source *source, const struct config *config,
         return error_set(err, STATUS_CONFIG, "Kafka consumer: %s", text);
     }
     rd_kafka_poll_set_consumer(source->client);
+    open_queues(source);
     return subscribe(source, config, err);
 }
 
@@ -211,7 +240,8 @@ enum status job_source_open(struct job_source **out, const struct config *config
     source->callbacks = *callbacks;
     source->topic_count = config->kafka.topics.count;
     source->topics = calloc(source->topic_count, sizeof *source->topics);
-    enum status status = source->topics
+    source->news_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    enum status status = source->topics && source->news_fd >= 0
                              ? start(source, config, err)
                              : error_set(err, STATUS_NO_MEMORY, "no memory for the Kafka consumer");
     if (status != STATUS_OK) {
@@ -257,11 +287,14 @@ void job_source_close(struct job_source *source)
     if (source->client) {
         if (source->was_assigned)
             leave_group(source);
+        close_queues(source);
         if (source->was_assigned)
             rd_kafka_destroy(source->client);
         else
             rd_kafka_destroy_flags(source->client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
     }
+    if (source->news_fd >= 0)
+        close(source->news_fd);
     free(source->topics);
     free(source);
 }
@@ -316,11 +349,36 @@ static enum status fault_of(const rd_kafka_message_t *message, rd_kafka_t *clien
     return error_set(err, STATUS_UNAVAILABLE, "Kafka consumer: %s", rd_kafka_message_errstr(message));
 }
 
+/* Without waiting: events first, which may call back, then a record of each topic in turn. */
+static rd_kafka_message_t *next_message(struct job_source *source)
+{
+    rd_kafka_message_t *message = rd_kafka_consumer_poll(source->client, 0);
+    for (size_t i = 0; !message && i < source->topic_count; i++) {
+        const struct topic_state *topic = &source->topics[source->turn++ % source->topic_count];
+        message = topic->paused ? NULL : rd_kafka_consume_queue(topic->queue, 0);
+    }
+    return message;
+}
+
+/* All queues that count were seen to be empty: whatever comes since makes news_fd readable. */
+static rd_kafka_message_t *wait_for_message(struct job_source *source, int timeout_ms)
+{
+    uint64_t news;
+    struct pollfd fd = {.fd = source->news_fd, .events = POLLIN};
+    if (poll(&fd, 1, timeout_ms) <= 0)
+        return NULL;
+    ssize_t got = read(source->news_fd, &news, sizeof news); /* before the queues are looked into again */
+    (void)got;
+    return next_message(source);
+}
+
 bool job_source_poll(struct job_source *source, int timeout_ms, struct job_record *record, struct error *err)
 {
     err->status = STATUS_OK;
     drop_message(source);
-    source->message = rd_kafka_consumer_poll(source->client, timeout_ms);
+    source->message = next_message(source);
+    if (!source->message && timeout_ms > 0)
+        source->message = wait_for_message(source, timeout_ms);
     if (!source->message)
         return false;
     if (source->message->err) {
@@ -332,25 +390,9 @@ bool job_source_poll(struct job_source *source, int timeout_ms, struct job_recor
     return true;
 }
 
-static struct topic_state *state_of(struct job_source *source, const char *topic)
-{
-    for (size_t i = 0; i < source->topic_count; i++)
-        if (strcmp(source->topics[i].name, topic) == 0)
-            return &source->topics[i];
-    UNREACHABLE(); /* only what was subscribed to is assigned */
-}
-
 void job_source_pause(struct job_source *source, const char *topic, bool paused)
 {
-    rd_kafka_topic_partition_list_t *assigned = NULL;
-    struct topic_state *state = state_of(source, topic);
-    if (state->paused == paused)
-        return;
-    state->paused = paused;
-    if (rd_kafka_assignment(source->client, &assigned) || !assigned)
-        return;
-    set_paused(source, assigned, state);
-    rd_kafka_topic_partition_list_destroy(assigned);
+    state_of(source, topic)->paused = paused;
 }
 
 struct rd_kafka_s *job_source_client(struct job_source *source)

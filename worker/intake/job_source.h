@@ -39,7 +39,7 @@ void job_source_close(struct job_source *source);
 /* Waits up to timeout_ms. True: *record is valid until the next poll. False with *err set (status not OK): a
  * fault of the source; UNAVAILABLE heals by itself, others are fatal. */
 bool job_source_poll(struct job_source *source, int timeout_ms, struct job_record *record, struct error *err);
-/* Stops or goes on fetching from one topic. Polling goes on either way. */
+/* Stops or goes on taking records of one topic. Polling goes on either way. */
 void job_source_pause(struct job_source *source, const char *topic, bool paused);
 /* Commits offsets with metadata; waits for the broker's answer when `wait`. */
 enum status job_source_commit(struct job_source *source, const struct job_source_partition *partitions,
