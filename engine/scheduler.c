@@ -11,9 +11,10 @@
 #include "engine/step_cost.h"
 
 enum {
-    MOST_OVERTAKEN = 1024, /* by later arrivals, whatever their priority: nothing starves */
-    LEAST_PROMPT_ROWS = 8, /* of the first prompt of a step, whatever they take: it goes on */
-    LEAST_PROMPT_SHARE = 4 /* of the target: so much of it is left to prompts beside slow decodes */
+    MOST_OVERTAKEN = 1024,  /* by later arrivals, whatever their priority: nothing starves */
+    LEAST_PROMPT_ROWS = 8,  /* of the first prompt of a step, whatever they take: it goes on */
+    LEAST_PROMPT_SHARE = 4, /* of the target: so much of it is left to prompts beside slow decodes */
+    MOST_STEPS_APART = 8    /* in a row, of the most urgent alone */
 };
 
 struct scheduler {
@@ -29,8 +30,11 @@ struct scheduler {
     struct batch_sequence *batch_sequences; /* [max_sequences] */
     struct sequence **batched;              /* [max_sequences] */
     int32_t *logit_rows;                    /* [max_logit_rows] */
-    struct step_work work;                  /* what the step has to do */
+    struct step_work work, urgent_work;     /* what the step has to do, and of it for the most urgent */
     double prompt_seconds;                  /* that prompts may still take in it */
+    int64_t urgent;                         /* the best priority that runs */
+    int32_t steps_apart;                    /* that follow, of the most urgent alone */
+    bool apart;                             /* this is one of them */
     struct step_cost cost;
     uint64_t window_rows;
 };
@@ -380,15 +384,22 @@ static bool is_decoding(const struct sequence *sequence)
     return sequence->token_count - sequence->computed == 1;
 }
 
+static void add_work(struct step_work *work, const struct sequence *sequence, uint32_t rows)
+{
+    if (is_decoding(sequence))
+        step_work_add_decode(work, sequence->computed);
+    else
+        step_work_add_prefill(work, sequence->computed, rows);
+}
+
 static void count_work(struct scheduler *s, const struct sequence *sequence, uint32_t rows)
 {
-    if (is_decoding(sequence)) {
-        step_work_add_decode(&s->work, sequence->computed);
-        return;
-    }
     const double before = step_cost_seconds(&s->cost, &s->work);
-    step_work_add_prefill(&s->work, sequence->computed, rows);
-    s->prompt_seconds -= step_cost_seconds(&s->cost, &s->work) - before;
+    add_work(&s->work, sequence, rows);
+    if (sequence->priority <= s->urgent)
+        add_work(&s->urgent_work, sequence, rows);
+    if (!is_decoding(sequence))
+        s->prompt_seconds -= step_cost_seconds(&s->cost, &s->work) - before;
 }
 
 /* Where the sequence's blocks follow one another, once `rows` more are computed; NULL: not mapped yet. Blocks
@@ -438,7 +449,7 @@ static void start_prompts(struct scheduler *s)
     const double target = (double)s->options.step_target_ns * 1e-9;
     const double left = target - step_cost_seconds(&s->cost, &s->work);
     s->prompt_seconds = left > target / LEAST_PROMPT_SHARE ? left : target / LEAST_PROMPT_SHARE;
-    if (s->options.step_target_ns == 0 || s->work.amount[STEP_DECODE_ROWS] == 0)
+    if (s->options.step_target_ns == 0 || (s->work.amount[STEP_DECODE_ROWS] == 0 && !s->apart))
         s->prompt_seconds = INFINITY;
 }
 
@@ -475,15 +486,47 @@ static uint32_t chunk_of(const struct scheduler *s, const struct sequence *seque
     return rows;
 }
 
+/* ---- urgent ones ---- */
+
+/* Half of the time is theirs: behind a step of all come so many of their own as take about as long. None
+ * where a step of their own is hardly shorter: it would gain them nothing. */
+static int32_t steps_apart(const struct scheduler *s)
+{
+    const double all = step_cost_seconds(&s->cost, &s->work);
+    const double own = step_cost_seconds(&s->cost, &s->urgent_work);
+    if (all < 2 * own || all == 0)
+        return 0;
+    return all < MOST_STEPS_APART * own ? (int32_t)(all / own) : MOST_STEPS_APART;
+}
+
+static void begin_step(struct scheduler *s)
+{
+    s->batch.row_count = s->batch.sequence_count = s->batch.logit_count = 0;
+    s->work = s->urgent_work = (struct step_work){0};
+    s->urgent = INT64_MAX;
+    for (int32_t i = 0; i < s->running_count; i++) {
+        s->running[i]->scheduled = 0;
+        s->urgent = s->running[i]->priority < s->urgent ? s->running[i]->priority : s->urgent;
+    }
+    s->apart = s->steps_apart > 0 && s->running_count > 0;
+}
+
+static bool takes_part(const struct scheduler *s, const struct sequence *sequence)
+{
+    return !s->apart || sequence->priority <= s->urgent;
+}
+
+/* ---- who runs ---- */
+
 static void schedule_running(struct scheduler *s)
 {
     for (int32_t i = 0; i < s->running_count; i++)
-        if (is_decoding(s->running[i]))
+        if (is_decoding(s->running[i]) && takes_part(s, s->running[i]))
             add_rows(s, s->running[i], 1);
     start_prompts(s);
     for (int32_t i = 0; i < s->running_count; i++) {
         struct sequence *sequence = s->running[i];
-        if (sequence->scheduled > 0)
+        if (sequence->scheduled > 0 || !takes_part(s, sequence))
             continue;
         uint32_t rows = chunk_of(s, sequence);
         if (rows > 0)
@@ -498,7 +541,7 @@ static void schedule_waiting(struct scheduler *s)
     for (int32_t i = 0; i < s->waiting_count;) {
         struct sequence *sequence = s->waiting[i];
         if (s->seats + seats_of(sequence) > s->options.max_sequences ||
-            s->batch.row_count >= s->options.max_batch_tokens ||
+            s->batch.row_count >= s->options.max_batch_tokens || !takes_part(s, sequence) ||
             rows_in_time(s, sequence->token_count, 1) == 0)
             return;
         int32_t matched = match_prefix(s, sequence);
@@ -517,12 +560,10 @@ static void schedule_waiting(struct scheduler *s)
 
 const struct batch *scheduler_next(struct scheduler *s)
 {
-    s->batch.row_count = s->batch.sequence_count = s->batch.logit_count = 0;
-    s->work = (struct step_work){0};
-    for (int32_t i = 0; i < s->running_count; i++)
-        s->running[i]->scheduled = 0;
+    begin_step(s);
     schedule_running(s);
     schedule_waiting(s);
+    s->steps_apart = s->apart ? s->steps_apart - 1 : steps_apart(s);
     return &s->batch;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Continuous batching: chooses the rows of each step. Running sequences decode first, then prompts are
 // computed in chunks within the budgets of rows and of time (engine/step_cost.h), then waiting sequences are
-// admitted in order.
+// admitted in order. Where a better priority runs than others, it has steps of its own between theirs.
 //
 // Admission is zero-evict: a sequence starts only when the pool can hold everything it may become beside what
 // the running ones may become, so nothing is ever thrown out half done. A waiting sequence whose next block

@@ -324,6 +324,58 @@ static void admission_evicts_nobody(void **state)
     close_machine(&m);
 }
 
+enum { PATIENT = 15 };
+
+/* Seconds that an urgent request of 40 tokens takes beside patient ones, of which each generates at least
+ * *least meanwhile. */
+static double run_urgent(struct machine *m, uint32_t *least)
+{
+    uint32_t before[PATIENT];
+    for (uint64_t i = 1; i <= PATIENT; i++)
+        add(m, (struct engine_request){.id = i}, 16, 1000);
+    for (int i = 0; i < 100; i++) /* prices are learnt */
+        assert_true(step(m));
+    for (size_t i = 0; i < PATIENT; i++)
+        before[i] = scheduler_sequence(m->scheduler, i)->token_count;
+    const double began = m->now;
+    add(m, (struct engine_request){.id = 0, .priority = -1}, 16, 40);
+    while (m->ended_count == 0)
+        assert_true(step(m));
+    assert_int_equal(m->ended[0], 0);
+    *least = UINT32_MAX;
+    for (size_t i = 0; i < PATIENT; i++) {
+        const uint32_t made = scheduler_sequence(m->scheduler, i)->token_count - before[i];
+        *least = made < *least ? made : *least;
+    }
+    return m->now - began;
+}
+
+/* Rows cost most of a step: steps of the urgent one alone are short, and between them the others run. */
+static void urgent_requests_have_steps_of_their_own(void **state)
+{
+    (void)state;
+    uint32_t tokens;
+    struct machine m = open_machine((int64_t)(target_s * 1e9), 128, PATIENT + 1);
+    m.fixed = 0.002;
+    m.decode_row = 0.004;
+    const double together = m.fixed + (PATIENT + 1) * m.decode_row;
+    const double took = run_urgent(&m, &tokens);
+    assert_true(took < 40 * together / 3);      /* not as long as beside all of them */
+    assert_true(tokens * together >= took / 3); /* who kept about half of the time */
+    close_machine(&m);
+}
+
+/* A step takes as long for one row as for all: nothing would be gained. */
+static void urgent_requests_step_with_the_others(void **state)
+{
+    (void)state;
+    uint32_t tokens;
+    struct machine m = open_machine((int64_t)(target_s * 1e9), 128, PATIENT + 1);
+    run_urgent(&m, &tokens);
+    assert_true(tokens >= 36); /* a step or two of its own taught the price */
+    close_machine(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -334,6 +386,8 @@ int main(void)
         cmocka_unit_test(the_least_progress_is_made_at_any_target),
         cmocka_unit_test(priority_then_deadline_then_arrival),
         cmocka_unit_test(deadlines_starve_nobody),
+        cmocka_unit_test(urgent_requests_have_steps_of_their_own),
+        cmocka_unit_test(urgent_requests_step_with_the_others),
         cmocka_unit_test(admission_evicts_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
