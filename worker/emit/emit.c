@@ -20,7 +20,8 @@
 #include "worker/intake/checkpoints.h"
 
 enum {
-    TURN_MS = 10,
+    TURN_MS = 50,
+    SINK_TURN_MS = 10, /* the sink's acknowledgements end no wait */
     TOPIC_BYTES = 900,
     CHUNK_BYTES = 16 << 20,
     LAST_FLUSH_MS = 15000,
@@ -452,7 +453,7 @@ static void wait_for_work(struct emit *emit)
         for (int i = 0; i < TOKEN_STREAM_FDS; i++)
             fds[count++] = (struct pollfd){.fd = stream[i], .events = POLLIN};
     }
-    poll(fds, count, TURN_MS);
+    poll(fds, count, emit->sink ? SINK_TURN_MS : TURN_MS);
 }
 
 static void publish_stream_stats(struct emit *emit)
