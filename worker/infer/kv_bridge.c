@@ -24,6 +24,7 @@ struct held { /* a request on its way */
     enum kv_bridge_end end;
     size_t first;       /* the first block that it lacks, when last looked at */
     bool asked;         /* the tier was asked before */
+    bool cancelled;     /* LOADING: what its fetch brings is taken, and nothing more is waited for */
     int64_t look_ns;    /* ELSEWHERE: when to ask again */
     int64_t give_up_ns; /* end of waiting for other workers; 0: has not waited */
     uint32_t tier_tokens;
@@ -344,6 +345,17 @@ static size_t land(struct kv_bridge *bridge, const struct held *held, const stru
     return written;
 }
 
+/* Nobody wants it any more. Where it was given the lease, those behind it compute what it would have
+ * computed; else they look for themselves. */
+static void end_cancelled(struct kv_bridge *bridge, struct held *held, bool leased)
+{
+    if (leased)
+        compute_all(bridge, held, KV_BRIDGE_END_gave_up);
+    else
+        set_ready(bridge, held, KV_BRIDGE_END_gave_up);
+    bridge->orphaned = true;
+}
+
 /* Where a request goes whose fetch has come back. */
 static void settle(struct kv_bridge *bridge, struct held *held, const struct kvtier_fetch *fetch)
 {
@@ -356,7 +368,9 @@ static void settle(struct kv_bridge *bridge, struct held *held, const struct kvt
     bool absent = written == fetch->loaded && fetch->miss == TIER_MISS_absent;
     bool unasked = fetch->lease_ms == 0 && wants_lease(bridge, fetch->count - written);
     held->first += written;
-    if (absent && fetch->lease == KVTIER_LEASE_GRANTED) {
+    if (held->cancelled) {
+        end_cancelled(bridge, held, fetch->lease == KVTIER_LEASE_GRANTED);
+    } else if (absent && fetch->lease == KVTIER_LEASE_GRANTED) {
         kv_claims_add(bridge->claims, &held->keys[held->first], held->count - held->first,
                       monotime_ns() + fetch->lease_ms * 1000000);
         set_ready(bridge, held, KV_BRIDGE_END_computed);
@@ -493,9 +507,10 @@ bool kv_bridge_receive(struct kv_bridge *bridge, int timeout_ms, struct kv_bridg
 void kv_bridge_cancel(struct kv_bridge *bridge, const void *context)
 {
     for (size_t i = 0; i < bridge->held_count; i++)
-        if (bridge->held[i]->context == context && bridge->held[i]->state != KV_BRIDGE_STATE_loading) {
-            set_ready(bridge, bridge->held[i], KV_BRIDGE_END_gave_up);
-            bridge->orphaned = true;
+        if (bridge->held[i]->context == context) {
+            bridge->held[i]->cancelled = true;
+            if (bridge->held[i]->state != KV_BRIDGE_STATE_loading)
+                end_cancelled(bridge, bridge->held[i], false);
         }
 }
 
