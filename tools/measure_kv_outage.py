@@ -1,9 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What a Redis that is dead or stopped costs a worker: tokens per second and the engine's step times, beside a worker
-without a tier, in alternated rounds of the same jobs. Prints one line per case; a quiet machine is the caller's."""
+"""What a Redis that is dead or stopped costs a worker: jobs per second, processor time per job and the engine's step
+times, beside a worker without a tier. Short rounds of the same jobs take turns; each round is compared with the round
+without a tier beside it, and the median and the quartiles of these ratios are printed. A quiet machine is the caller's;
+with --rounds-file the rounds of several calls are kept and reported together.
+
+usage: measure_kv_outage.py --millrace BIN [--jobs 64] [--rounds 5] [--rounds-file FILE]
+"""
 import argparse
 import json
+import os
 import pathlib
 import signal
 import statistics
@@ -16,54 +22,75 @@ from redis_process import Redis  # noqa: E402
 from tier_bench import TierBench  # noqa: E402
 
 POOL = {"threads": 2, "kv_memory_mb": 64, "max_sequences": 32}
+BASE, CASES = "no tier", ("no tier", "Redis dead", "Redis stopped")
 
 
 class Case:
     def __init__(self, space, binary, name, address, jobs):
-        self.name, self.speeds, self.steps_ms = name, [], []
+        self.name = name
         self.bench = TierBench(space, binary, jobs, name.replace(" ", "-"))
         self.worker = self.bench.worker(self.bench.name + "-worker", address, engine=POOL)
 
+    def core_s(self):
+        fields = pathlib.Path("/proc/%d/stat" % self.worker.process.pid).read_text().rsplit(") ", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def round(self, number):
         """New prompts each round, so that each is computed."""
-        begin = time.monotonic()
+        core_s, begin = self.core_s(), time.monotonic()
         answers = self.bench.run(first=number * self.bench.jobs)
         took = time.monotonic() - begin
         trace = json.loads(self.worker.get("/debug/trace?seconds=%d" % (int(took) + 1))[1])
         events = trace["traceEvents"] if isinstance(trace, dict) else trace
-        steps = [event["dur"] / 1000 for event in events if event.get("name") == "step"]
-        self.speeds.append(len(answers) / took)
-        self.steps_ms.append(steps)
+        steps = sorted(event["dur"] / 1000 for event in events if event.get("name") == "step")
+        return {"jobs_per_s": len(answers) / took, "core_s_per_job": (self.core_s() - core_s) / len(answers),
+                "p50_ms": steps[len(steps) // 2], "p99_ms": steps[int(len(steps) * 0.99)], "longest_ms": steps[-1],
+                "steps": len(steps)}
 
-    def report(self, base):
-        steps = sorted(step for steps in self.steps_ms for step in steps)
-        speed = statistics.median(self.speeds)
-        # each round beside the same round of the base case
-        ratio = statistics.median(mine / theirs for mine, theirs in zip(self.speeds, base.speeds))
-        print("%-14s %6.2f jobs/s (%+.1f %% of no tier), %d steps: p50 %.2f ms, p99 %.2f ms, longest %.2f ms"
-              % (self.name, speed, 100 * (ratio - 1), len(steps), steps[len(steps) // 2],
-                 steps[int(len(steps) * 0.99)], steps[-1]))
+
+def spread(values):
+    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+    return low, middle, high
+
+
+def report(rounds):
+    for name in CASES:
+        mine = [row[name] for row in rounds]
+        print("%-14s %d rounds, %d steps: %.2f jobs/s, %.4f core-s per job, step p50 %.2f ms, p99 %.2f ms, longest %.2f ms"
+              % (name, len(mine), sum(row["steps"] for row in mine),
+                 *(statistics.median(row[key] for row in mine) for key in ("jobs_per_s", "core_s_per_job", "p50_ms", "p99_ms")),
+                 max(row["longest_ms"] for row in mine)))
+        for key in ("jobs_per_s", "core_s_per_job", "p50_ms", "p99_ms") if name != BASE else ():
+            low, middle, high = spread([100 * (row[name][key] / row[BASE][key] - 1) for row in rounds])
+            print("    %-15s %+.1f %% of no tier (quartiles %+.1f to %+.1f)" % (key, middle, low, high))
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--millrace", required=True)
-    parser.add_argument("--jobs", type=int, default=160)
+    parser.add_argument("--jobs", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds-file", type=pathlib.Path)
     arguments = parser.parse_args()
+    rounds = []
+    if arguments.rounds_file and arguments.rounds_file.exists():
+        rounds = [json.loads(row) for row in arguments.rounds_file.read_text().splitlines()]
     with Workspace("kv-outage") as space:
         redis = Redis(space).start()
+        addresses = (None, "unix://%s/nobody" % space.path, "unix://%s" % redis.path)
         cases = [Case(space, arguments.millrace, name, address, arguments.jobs)
-                 for name, address in (("no tier", None), ("Redis dead", "unix://%s/nobody" % space.path),
-                                       ("Redis stopped", "unix://%s" % redis.path))]
+                 for name, address in zip(CASES, addresses)]
         redis.process.signal(signal.SIGSTOP)
         for number in range(arguments.rounds + 1):
-            for case in cases:
-                case.round(number)
-        for case in cases:  # the first round opened the breaker and warmed everything up
-            case.speeds, case.steps_ms = case.speeds[1:], case.steps_ms[1:]
-        for case in cases:
-            case.report(cases[0])
+            turn = number % len(cases)  # nobody is always first
+            row = {case.name: case.round(number) for case in cases[turn:] + cases[:turn]}
+            if number == 0:
+                continue  # it opened the breaker and warmed everything up
+            rounds.append(row)
+            if arguments.rounds_file:
+                with arguments.rounds_file.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+        report(rounds)
         redis.process.signal(signal.SIGCONT)
 
 

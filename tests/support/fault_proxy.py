@@ -30,6 +30,22 @@ class Delay:
         return data
 
 
+class Rate:
+    """A link of so many bits per second towards the worker, which all connections share."""
+
+    def __init__(self, bits_per_s):
+        self.bytes_per_s, self.free_at, self.lock = bits_per_s / 8, 0.0, threading.Lock()
+
+    def feed(self, connection, to_client, data):
+        if to_client:
+            with self.lock:
+                now = time.monotonic()
+                self.free_at = max(self.free_at, now - 0.005) + len(data) / self.bytes_per_s
+                wait = self.free_at - now
+            time.sleep(max(wait, 0))
+        return data
+
+
 class Truncate:
     """Each connection ends within a reply, each time a little later."""
 

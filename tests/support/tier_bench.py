@@ -37,11 +37,11 @@ class TierBench:
         return Worker(self.space, self.binary, name, self.address, self.model, kvtier=tier, engine=engine,
                       kafka={"session_timeout_ms": 3000, "delivery": "at-least-once"}, **sections).start().wait_ready()
 
-    def run(self, first=0, limit_s=120, **body):
+    def run(self, first=0, limit_s=120, max_tokens=4, **body):
         """The answers of a pass over the same jobs, by their number: what must be the same whatever Redis does."""
         self.runs += 1
         source, out = (self.space / ("%s-%d.%s" % (self.name, self.runs, end)) for end in ("jsonl", "out"))
-        source.write_text("".join(json.dumps(line("r%d-%d" % (self.runs, i), prompt=prompt(first + i), max_tokens=4,
+        source.write_text("".join(json.dumps(line("r%d-%d" % (self.runs, i), prompt=prompt(first + i), max_tokens=max_tokens,
                                                   temperature=0.8, seed=i, **body)) + "\n" for i in range(self.jobs)))
         submit = self.space.start([self.binary, "submit", source, "--kafka.bootstrap_servers", self.address, "--wait",
                                    "-o", out], "submit-%s-%d" % (self.name, self.runs))

@@ -2,7 +2,8 @@
 // `millrace bench prefix`: what a long shared prefix costs a worker that computes it, and one that finds it
 // in Redis; and what handing blocks to Redis costs the one that computes. Random weights, a real Redis; three
 // engines take turns with the same prompts, round after round: without a tier, with an empty one, and with
-// one that another worker has filled. All three must say the same token with the same log-probability.
+// one that another worker has filled; over a slow link that one loads what comes in time. All three must say
+// the same token with the same log-probability.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,30 +18,23 @@
 #include "worker/cli/cli.h"
 #include "worker/infer/kv_bridge.h"
 
-enum {
-    BLOCK_TOKENS = 16,
-    SUFFIX_TOKENS = 16, /* of each prompt, after the prefix: always computed */
-    MAX_ROUNDS = 15,
-    FETCHES = 8,
-    STORE_LIMIT_S = 60,
-    TURN_MS = 1
-};
+enum { BLOCK_TOKENS = 16, MAX_ROUNDS = 15, FETCHES = 8, STORE_LIMIT_S = 60, TURN_MS = 1 };
 #define TIER_BYTES ((size_t)1 << 30)
 
 static const char usage[] =
     "usage: millrace bench prefix [--address redis://HOST:PORT] [--shape qwen3-0.6b] "
-    "[--tokens 1024]\n"
+    "[--tokens 1024] [--suffix 16]\n"
     "         [--format bf16] [--kv-format bf16|f32] [--threads N] [--rounds N] [--json]";
 
 enum way { WAY_NONE, WAY_COLD, WAY_WARM, WAYS };
 
 struct run {
     const char *address, *shape, *format, *kv_format;
-    int threads, rounds, tokens;
+    int threads, rounds, tokens, suffix; /* suffix: tokens of each prompt after the prefix, always computed */
     bool json;
     struct hparams hparams;
     struct model *model;
-    int32_t *prompt;                  /* [tokens + SUFFIX_TOKENS] */
+    int32_t *prompt;                  /* [tokens + suffix] */
     double seconds[WAYS][MAX_ROUNDS]; /* to the first token */
     double cpu[WAYS][MAX_ROUNDS];     /* of this process, until all is stored */
     double writing[MAX_ROUNDS];       /* time that the writer took to store the prompt's blocks */
@@ -85,7 +79,7 @@ static enum status open_tier(struct rig *rig, const struct run *run, struct erro
                                        .tier = rig->tier,
                                        .done = rig->done,
                                        .block_tokens = BLOCK_TOKENS,
-                                       .max_context_tokens = run->tokens + SUFFIX_TOKENS + 1,
+                                       .max_context_tokens = run->tokens + run->suffix + 1,
                                        .singleflight = true};
     return status == STATUS_OK ? kv_bridge_open(&rig->bridge, &bridge, err) : status;
 }
@@ -95,7 +89,7 @@ static enum status open_rig(struct rig *rig, const struct run *run, bool with_ti
     *rig = (struct rig){0};
     struct engine_options options = {.model = run->model,
                                      .block_tokens = BLOCK_TOKENS,
-                                     .kv_blocks = (run->tokens + 2 * SUFFIX_TOKENS) / BLOCK_TOKENS + 2,
+                                     .kv_blocks = (run->tokens + run->suffix) / BLOCK_TOKENS + 4,
                                      .max_sequences = 1,
                                      .max_batch_tokens = BENCH_CHUNK_TOKENS,
                                      .max_chunk_tokens = BENCH_CHUNK_TOKENS,
@@ -142,7 +136,7 @@ static enum status first_token(struct run *run, enum way way, struct rig *rig, c
     sampling.logprobs = 0;
     sampling.ignore_eos = true;
     struct engine_request request = {.prompt = run->prompt,
-                                     .prompt_tokens = (size_t)run->tokens + SUFFIX_TOKENS,
+                                     .prompt_tokens = (size_t)run->tokens + (size_t)run->suffix,
                                      .sampling = &sampling,
                                      .salt = salt,
                                      .salt_bytes = strlen(salt)};
@@ -191,6 +185,9 @@ static enum status run_way(struct run *run, enum way way, int round, struct erro
     struct rig rig;
     snprintf(salt, sizeof salt, "bench-%lld-%d", (long long)getpid(), round);
     enum status status = open_rig(&rig, run, way != WAY_NONE, err);
+    if (status == STATUS_OK && way == WAY_WARM) /* it has computed before: it knows what loading may take */
+        kv_bridge_note_prefill(rig.bridge, (uint64_t)run->tokens,
+                               (int64_t)(run->seconds[WAY_COLD][round] * 1e9));
     double begin_s = cpu_seconds();
     run->handing_s = 0;
     if (status == STATUS_OK)
@@ -211,9 +208,6 @@ static enum status check_equal(const struct run *run, struct error *err)
             memcmp(&run->logprob[way], &run->logprob[WAY_NONE], sizeof(float)) != 0)
             return error_set(err, STATUS_CORRUPT, "the answer differs with the tier: token %d, not %d",
                              run->token[way], run->token[WAY_NONE]);
-    if (run->tier_tokens[WAY_WARM] != (uint32_t)run->tokens)
-        return error_set(err, STATUS_UNAVAILABLE, "only %u of %d tokens were loaded from Redis",
-                         run->tier_tokens[WAY_WARM], run->tokens);
     return STATUS_OK;
 }
 
@@ -241,21 +235,24 @@ static void print_result(struct run *run)
            handing = median(run->handing, run->rounds) / seconds[WAY_NONE];
     if (run->json)
         printf("{\"work\":\"prefix\",\"shape\":\"%s\",\"format\":\"%s\",\"kv_format\":\"%s\",\"threads\":%d,"
-               "\"prefix_tokens\":%d,\"no_tier_seconds\":%.4f,\"cold_seconds\":%.4f,\"warm_seconds\":%.4f,"
+               "\"prefix_tokens\":%d,\"suffix_tokens\":%d,\"loaded_tokens\":%u,\"no_tier_seconds\":%.4f,"
+               "\"cold_seconds\":%.4f,\"warm_seconds\":%.4f,"
                "\"warm_share_of_cold\":%.4f,\"spill_cpu_share\":%.4f,\"spill_writer_share\":%.4f,"
                "\"spill_engine_share\":%.4f}\n",
-               run->shape, run->format, run->kv_format, run->threads, run->tokens, seconds[WAY_NONE],
-               seconds[WAY_COLD], seconds[WAY_WARM], warm, tax, writing, handing);
+               run->shape, run->format, run->kv_format, run->threads, run->tokens, run->suffix,
+               run->tier_tokens[WAY_WARM], seconds[WAY_NONE], seconds[WAY_COLD], seconds[WAY_WARM], warm, tax,
+               writing, handing);
     else
         printf(
             "%s %s, KV %s, %d threads, prefix of %d tokens, to the first token (median of %d):\n"
-            "  no tier %.3f s   computed and stored %.3f s   loaded from Redis %.3f s, %.1f %% of computed\n"
+            "  no tier %.3f s   computed and stored %.3f s   %u tokens loaded from Redis %.3f s, %.1f %% of "
+            "computed\n"
             "  storing kept the engine's thread busy for %.2f %% of that time and the writer for %.1f %%, "
             "CPU "
             "time of the process %+.1f %%; all three answers are equal\n",
             run->shape, run->format, run->kv_format, run->threads, run->tokens, run->rounds,
-            seconds[WAY_NONE], seconds[WAY_COLD], seconds[WAY_WARM], 100 * warm, 100 * handing, 100 * writing,
-            100 * tax);
+            seconds[WAY_NONE], seconds[WAY_COLD], run->tier_tokens[WAY_WARM], seconds[WAY_WARM], 100 * warm,
+            100 * handing, 100 * writing, 100 * tax);
 }
 
 static enum status open_model(struct run *run, struct error *err)
@@ -269,7 +266,7 @@ static enum status open_model(struct run *run, struct error *err)
                                           .max_logit_rows = engine_max_logit_rows(1)};
     if (status == STATUS_OK)
         status = model_open_synthetic(&run->model, &run->hparams, &options, 1, err);
-    size_t count = (size_t)run->tokens + SUFFIX_TOKENS;
+    size_t count = (size_t)run->tokens + (size_t)run->suffix;
     run->prompt = malloc(count * sizeof *run->prompt);
     if (status == STATUS_OK && !run->prompt)
         status = error_set(err, STATUS_NO_MEMORY, "no memory for the prompt");
@@ -317,6 +314,8 @@ static bool read_option(struct run *run, const char *name, const char *value)
         run->rounds = (int)number;
     else if (strcmp(name, "--tokens") == 0 && number % BLOCK_TOKENS == 0)
         run->tokens = (int)number;
+    else if (strcmp(name, "--suffix") == 0)
+        run->suffix = (int)number;
     else
         return false;
     return true;
@@ -330,7 +329,8 @@ int bench_prefix(int argc, char **argv)
                       .kv_format = "bf16",
                       .threads = 2,
                       .rounds = 3,
-                      .tokens = 1024};
+                      .tokens = 1024,
+                      .suffix = BLOCK_TOKENS};
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0) {
             printf("%s\n", usage);
