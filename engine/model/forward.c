@@ -29,7 +29,8 @@ struct operand {
 static size_t part_bytes(const struct model *model, struct cut parts, int32_t k)
 {
     const int32_t most_rows = (parts.count + parts.parts - 1) / parts.parts;
-    return layout_align(model->kernels->activation_bytes(model->weight_format, most_rows, k));
+    return layout_align(
+        model->kernels->activation_bytes(weights_format(model->weight_format, k), most_rows, k));
 }
 
 static struct cut parts_of(const struct forward *f, enum step_phase phase)
@@ -56,7 +57,7 @@ static struct activation operand_part(const struct forward *f, const struct oper
 {
     const struct cut parts = parts_of(f, x->phase);
     const int32_t first = cut_at(parts, part);
-    return (struct activation){.format = f->model->weight_format,
+    return (struct activation){.format = weights_format(f->model->weight_format, x->k),
                                .rows = cut_at(parts, part + 1) - first,
                                .k = x->k,
                                .source = x->source + (size_t)first * (size_t)x->k,

@@ -108,6 +108,18 @@ static void plan_steps(struct model *model, int threads)
     step_plans_build(&model->plans, &model->hparams, team, model->max_batch_tokens);
 }
 
+/* Of the matrices that int4 leaves out; NULL: there are none. */
+static const char *narrow_format_name(const struct model *model)
+{
+    const struct hparams *h = &model->hparams;
+    const int32_t depths[] = {h->hidden, h->heads * h->head_dim, h->intermediate, h->expert_width,
+                              h->shared_expert_width};
+    for (size_t i = 0; i < sizeof depths / sizeof depths[0]; i++)
+        if (depths[i] > 0 && weights_format(model->weight_format, depths[i]) != model->weight_format)
+            return weight_format_names[weights_format(model->weight_format, depths[i])];
+    return NULL;
+}
+
 enum status model_plan(const struct model_options *options, struct model_plan *out, struct error *err)
 {
     struct model model = {0};
@@ -125,6 +137,7 @@ enum status model_plan(const struct model_options *options, struct model_plan *o
         .kernels = model.kernels->name,
         .weight_format = weight_format_names[model.weight_format],
         .kv_format = kv_format_names[model.kv_format],
+        .narrow_weight_format = narrow_format_name(&model),
         .weight_bytes = weights_bytes(h, model.kernels, model.weight_format),
         .embedding_bytes = (uint64_t)h->vocab * (uint64_t)h->hidden * dtype_bytes(h->checkpoint_dtype),
         .buffer_bytes = model.buffers.memory_bytes,
@@ -136,6 +149,16 @@ enum status model_plan(const struct model_options *options, struct model_plan *o
 static void hash_text(struct sha256 *sha, const char *text)
 {
     sha256_update(sha, text, strlen(text) + 1);
+}
+
+/* int4 is not one format: the rule that mixes it is part of its name. */
+static void hash_weight_format(struct sha256 *sha, enum weight_format format)
+{
+    char rule[32];
+    hash_text(sha, weight_format_names[format]);
+    snprintf(rule, sizeof rule, "int8 for k < %d", WEIGHTS_INT4_MIN_K);
+    if (format == WEIGHT_INT4)
+        hash_text(sha, rule);
 }
 
 static void hash_experts(struct sha256 *sha, const struct hparams *h)
@@ -155,7 +178,7 @@ static void hash_model(struct sha256 *sha, const struct model *model)
     char text[512];
     hash_text(sha, NUMERICS_VERSION);
     hash_text(sha, model->kernels->name);
-    hash_text(sha, weight_format_names[model->weight_format]);
+    hash_weight_format(sha, model->weight_format);
     hash_text(sha, kv_format_names[model->kv_format]);
     hash_text(sha, h->architecture);
     int length =
@@ -204,9 +227,11 @@ static bool describe_cache(struct weight_cache *cache, const struct model *model
         return false;
     sha256_init(&sha);
     hash_model(&sha, model);
-    bool known = hash_layout(&sha, model->kernels, model->weight_format) &&
-                 hash_layout(&sha, model->kernels, WEIGHT_F32) && /* routers keep it */
-                 safetensors_version(model->checkpoint, &sha);
+    bool known =
+        hash_layout(&sha, model->kernels, model->weight_format) &&
+        hash_layout(&sha, model->kernels, weights_format(model->weight_format, 1)) && /* narrow ones */
+        hash_layout(&sha, model->kernels, WEIGHT_F32) &&                              /* routers keep it */
+        safetensors_version(model->checkpoint, &sha);
     sha256_final(&sha, cache->key);
     return known;
 }

@@ -33,7 +33,8 @@ struct model_options {
 struct model_plan {
     struct hparams hparams;
     const char *kernels, *weight_format, *kv_format; /* what "auto" becomes */
-    uint64_t weight_bytes;                           /* packed matrices and vectors */
+    const char *narrow_weight_format; /* of matrices too narrow for weight_format; NULL: there are none */
+    uint64_t weight_bytes;            /* packed matrices and vectors */
     uint64_t
         embedding_bytes;     /* the table in the checkpoint file, of which only looked-up rows are resident */
     uint64_t buffer_bytes;   /* step buffers */

@@ -35,8 +35,9 @@ static size_t group_operand_bytes(const struct model *model, int32_t rows, int32
 {
     const struct kernels *kernels = model->kernels;
     const int32_t used = rows < groups ? rows : groups;
-    return layout_align(kernels->activation_bytes(model->weight_format, rows, k)) +
-           (size_t)used * layout_align(kernels->activation_bytes(model->weight_format, 1, k));
+    const enum weight_format format = weights_format(model->weight_format, k);
+    return layout_align(kernels->activation_bytes(format, rows, k)) +
+           (size_t)used * layout_align(kernels->activation_bytes(format, 1, k));
 }
 
 static size_t all_operand_bytes(const struct model *model)
@@ -158,28 +159,30 @@ int moe_order(struct moe_group *groups, const int32_t *rows, int32_t experts)
 static void place_groups(const struct model *model, struct moe_buffers *b, const struct layer_weights *w)
 {
     const struct hparams *h = &model->hparams;
+    const enum weight_format in_format = weights_format(model->weight_format, h->hidden);
     size_t in_bytes = 0, hidden_bytes = 0, floats = 0;
     int32_t slot = 0;
     for (int i = 0; i < b->group_count; i++) {
         struct moe_group *g = &b->groups[i];
         g->expert = g->expert_index < h->experts ? &w->experts[g->expert_index] : &w->shared;
         const int32_t width = g->expert->gate.n;
+        const enum weight_format hidden_format = weights_format(model->weight_format, width);
         g->first = slot;
         g->gate = b->gate + floats, g->up = b->up + floats;
         g->out = b->out + (size_t)slot * (size_t)h->hidden;
-        g->in = (struct activation){.format = model->weight_format,
+        g->in = (struct activation){.format = in_format,
                                     .rows = g->rows,
                                     .k = h->hidden,
                                     .source = model->buffers.normed,
                                     .data = b->operands + in_bytes,
                                     .source_rows = b->slot_rows + slot};
-        g->hidden = (struct activation){.format = model->weight_format,
+        g->hidden = (struct activation){.format = hidden_format,
                                         .rows = g->rows,
                                         .k = width,
                                         .source = g->gate,
                                         .data = b->operands + hidden_bytes};
-        in_bytes += layout_align(model->kernels->activation_bytes(model->weight_format, g->rows, h->hidden));
-        hidden_bytes += layout_align(model->kernels->activation_bytes(model->weight_format, g->rows, width));
+        in_bytes += layout_align(model->kernels->activation_bytes(in_format, g->rows, h->hidden));
+        hidden_bytes += layout_align(model->kernels->activation_bytes(hidden_format, g->rows, width));
         floats += (size_t)g->rows * (size_t)width;
         slot += g->rows;
     }

@@ -24,12 +24,17 @@ static size_t align_up(size_t bytes)
     return (bytes + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
 }
 
+static enum weight_format matrix_format(const struct layer_tensor *tensor, enum weight_format format)
+{
+    return tensor->exact ? WEIGHT_F32 : weights_format(format, tensor->k);
+}
+
 static size_t tensor_bytes(const struct layer_tensor *tensor, const struct kernels *kernels,
                            enum weight_format format)
 {
     if (tensor->k == 0)
         return align_up((size_t)tensor->n * sizeof(float));
-    return align_up(kernels->weight_bytes(tensor->exact ? WEIGHT_F32 : format, tensor->n, tensor->k));
+    return align_up(kernels->weight_bytes(matrix_format(tensor, format), tensor->n, tensor->k));
 }
 
 static size_t layer_bytes(const struct hparams *hparams, const struct kernels *kernels,
@@ -50,7 +55,8 @@ static size_t layer_bytes(const struct hparams *hparams, const struct kernels *k
 size_t weights_bytes(const struct hparams *hparams, const struct kernels *kernels, enum weight_format format)
 {
     size_t bytes = align_up((size_t)hparams->hidden * sizeof(float)) +
-                   align_up(kernels->weight_bytes(format, hparams->vocab, hparams->hidden));
+                   align_up(kernels->weight_bytes(weights_format(format, hparams->hidden), hparams->vocab,
+                                                  hparams->hidden));
     for (int32_t layer = 0; layer < hparams->layers; layer++)
         bytes += layer_bytes(hparams, kernels, format, layer);
     return bytes;
@@ -161,7 +167,7 @@ static void report_progress(struct loader *loader, uint64_t bytes)
 
 static struct weight matrix_at(const struct loader *loader, const struct layer_tensor *wanted)
 {
-    return (struct weight){.format = wanted->exact ? WEIGHT_F32 : loader->source->format,
+    return (struct weight){.format = matrix_format(wanted, loader->source->format),
                            .n = wanted->n,
                            .k = wanted->k,
                            .data = loader->at};

@@ -49,10 +49,23 @@ def check_experts(millrace, space):
     matrices = LAYERS * attention + 3 * HIDDEN * MLP + (LAYERS - 1) * experts + VOCAB * HIDDEN
     assert 2 * matrices <= plan["weight_bytes"] <= 2 * matrices * 1.02, (plan["weight_bytes"], 2 * matrices)
     assert (plan["experts"], plan["experts_per_token"], plan["sparse_layers"]) == (32, 4, LAYERS - 1), plan
+    assert "narrow" not in inspect(millrace, space.path), "no matrix of bf16 weights is left out"
     assert "32 of width 512 in 27 of 28 layers, 4 for each token" in inspect(millrace, space.path)
     (space / "config.json").write_text(json.dumps({**MOE, "num_experts_per_tok": 33}))
     refusal = inspect(millrace, space.path, code=78)
     assert refusal.count("\n") == 1 and "num_experts_per_tok must be an integer from 1 to 32" in refusal, refusal
+
+
+def check_narrow(millrace, space):
+    """int4 keeps matrices with rows of less than 128 in int8: here the experts' last ones."""
+    for width, narrow in ((128, None), (64, "int8")):
+        (space / "config.json").write_text(json.dumps({**MOE, "moe_intermediate_size": width}))
+        plan = json.loads(inspect(millrace, space.path, "--json", "--engine.kv_memory_mb=256", "--model.weight_format=int4"))
+        assert plan.get("narrow_weight_format") == narrow, plan
+        matrices = LAYERS * HIDDEN * HEAD_DIM * (HEADS * 2 + KV_HEADS * 2) + 3 * HIDDEN * MLP + VOCAB * HIDDEN
+        down = (LAYERS - 1) * 32 * HIDDEN * width
+        expected = (matrices + 2 * down) * 0.53125 + down * (1 if narrow else 0.53125)
+        assert expected <= plan["weight_bytes"] <= expected * 1.04, (plan["weight_bytes"], expected)
 
 
 def check_render(millrace, space):
@@ -80,6 +93,7 @@ def main():
         text = inspect(millrace, space.path, "--engine.kv_memory_mb=16000000")
         assert "impossible here" in text, text
         check_experts(millrace, space)
+        check_narrow(millrace, space)
         (space / "config.json").write_text("{}")
         assert inspect(millrace, space.path, code=78).count("\n") == 1
     pieces = json.loads(inspect(millrace, BUNDLED, "--tokenize", "Hello kettle", "--json"))

@@ -27,7 +27,6 @@ struct text {
 struct corpus {
     const char *name, *model;
     double bf16_agreement; /* at least; issue 4 bounds it on the bundled model */
-    bool int4; /* bounded: see docs/perf.md for what int4 costs a model as narrow as stories260k */
     struct text texts[MAX_TEXTS];
     int count;
 };
@@ -154,8 +153,6 @@ static void check_corpus(const struct corpus *corpus)
             const bool kv_int8 = strcmp(formats[i].kv_format, "int8") == 0;
             if (!kernels || !kernels->has_format(formats[i].format) || (kv_int8 && !kernels->has_kv_int8))
                 continue;
-            if (formats[i].format == WEIGHT_INT4 && !corpus->int4)
-                continue;
             measure(&quality, corpus, sets[set], formats[i].name, formats[i].kv_format);
             int32_t same = 0;
             for (int32_t t = 0; t < exact.tops; t++)
@@ -176,8 +173,7 @@ static void formats_keep_their_quality_on_the_bundled_model(void **state)
     (void)state;
     static struct corpus corpus = {.name = "shop-qwen3",
                                    .model = MILLRACE_SOURCE_DIR "/examples/models/shop-qwen3",
-                                   .bf16_agreement = 0.995,
-                                   .int4 = true};
+                                   .bf16_agreement = 0.995};
     read_corpus(&corpus, MILLRACE_SOURCE_DIR "/examples/models/shop-qwen3/golden.jsonl", read_answer);
     check_corpus(&corpus);
 }

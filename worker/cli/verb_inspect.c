@@ -194,8 +194,10 @@ static void print_text(const struct inspection *in)
         h->architecture, h->layers, h->hidden, h->heads, h->kv_heads, h->head_dim, h->intermediate, h->vocab,
         h->max_context_tokens, h->tied_embeddings ? ", tied embeddings" : "");
     print_experts(h);
-    printf("formats    weights %s, KV %s, kernels %s, %d threads\n", plan->weight_format, plan->kv_format,
-           plan->kernels, in->threads);
+    printf("formats    weights %s%s%s, KV %s, kernels %s, %d threads\n", plan->weight_format,
+           plan->narrow_weight_format ? ", narrow ones " : "",
+           plan->narrow_weight_format ? plan->narrow_weight_format : "", plan->kv_format, plan->kernels,
+           in->threads);
     printf("weights    %llu MB, embedding table %llu MB, step buffers %llu MB\n", mb(plan->weight_bytes),
            mb(plan->embedding_bytes), mb(plan->buffer_bytes));
     printf("kv         %llu bytes per token, %llu bytes per block of %lld tokens\n",
@@ -244,6 +246,8 @@ static void print_json(const struct inspection *in)
     bytes_init(&reason, ERROR_TEXT_BYTES * 8);
     json_append_string(&reason, in->memory_error.text, possible ? 0 : strlen(in->memory_error.text));
     print_json_hparams(&plan->hparams);
+    if (plan->narrow_weight_format)
+        printf("\"narrow_weight_format\":\"%s\",", plan->narrow_weight_format);
     printf("\"weight_format\":\"%s\",\"kv_format\":\"%s\",\"kernels\":\"%s\",\"threads\":%d,",
            plan->weight_format, plan->kv_format, plan->kernels, in->threads);
     printf("\"weight_bytes\":%llu,\"embedding_bytes\":%llu,\"buffer_bytes\":%llu,\"logits_bytes\":%llu,"
