@@ -10,10 +10,11 @@
 #include "engine/kernels/kernels.h"
 #include "engine/kernels/thread_team.h"
 
-/* Bytes per second with which the team reads memory[0..bytes), once; bytes a multiple of 64 per member. */
+/* Bytes per second at which the team reads memory[0..bytes), on the pages that weights lie on, in the best of
+ * a few ways, each of which reads a part; bytes a multiple of 4 KiB per member. */
 double machine_read_bandwidth(struct thread_team *team, const void *memory, size_t bytes);
-/* Operations (a multiplication or an addition each) per second of the widest dot-product instruction that the
- * kernel set uses for `format`, from registers, on all members at once. int4 counts as int8. */
+/* Operations (a multiplication or an addition each) per second of the multiply-accumulate step that the
+ * kernel set uses for `format`, from registers, on all members at once. */
 double machine_peak(struct thread_team *team, const struct kernels *kernels, enum weight_format format);
 
 /* peak_avx512.c, peak_avx2.c: performs at least `operations` and returns how many. */

@@ -38,7 +38,8 @@ const char *bench_model_kernels_name(const struct bench_model *bench);
 /* Computes a prompt in chunks, and the logits of its last token; returns seconds. */
 double bench_model_prefill(struct bench_model *bench, int32_t tokens);
 /* One token for each of `batch` sequences with `context` tokens before it; seconds of one step, the median of
- * those that fit in about a quarter of a second. shared: whole blocks of the context belong to all of them.
+ * those that fit in a slice of 60 ms, of one at least. shared: whole blocks of the context belong to all of
+ * them.
  */
 double bench_model_decode(struct bench_model *bench, int32_t batch, int32_t context, bool shared);
 

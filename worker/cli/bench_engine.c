@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // `millrace bench engine`: prefill and decode of a model shape with random weights, each as a share of its
 // roofline: the longer of the bytes it must read at this machine's bandwidth and the operations it must do at
-// the peak of the format (Williams, Waterman, Patterson, "Roofline", 2009). Limits and cells are measured in
-// turn, round after round, and the medians taken: a busy machine slows both sides.
+// the peak of the format (Williams, Waterman, Patterson, "Roofline", 2009). Limits are measured before,
+// between and after the steps of each cell, round after round, and medians taken: a busy machine slows both
+// sides.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/monotime.h"
 #include "worker/cli/bench.h"
 #include "worker/cli/bench_limits.h"
 #include "worker/cli/cli.h"
 
-enum { MAX_CELLS = 64, MAX_SIZES = 8 };
+enum { MAX_CELLS = 64, MAX_SIZES = 8, MAX_SLICES = 8, CELL_TIME_MS = 250 };
 
 static const char usage[] =
     "usage: millrace bench engine [--shape qwen3-0.6b|llama-3.2-1b|qwen2.5-1.5b|qwen3-moe-small] [--format "
     "f32,bf16,int8,int4]\n"
-    "         [--kernels auto|amx|avx512|avx2|generic|openblas] [--kv-format bf16|f32] [--threads N] "
+    "         [--kernels auto|amx|avx512|avx2|generic|openblas] [--kv-format bf16|f32|int8] [--threads N] "
     "[--rounds N]\n"
     "         [--work all|prefill|decode] [--prompts 128,512,2048,8192] [--batches 1,4,8,16,32,64]\n"
     "         [--contexts 128,2048] [--share all|private|shared] [--kv-mb N] [--quick] [--json]";
@@ -25,6 +27,7 @@ struct cell {
     bool prefill, shared;   /* shared: the sequences have one prompt in common */
     int32_t batch, context; /* prefill: 1 and the prompt's tokens */
     double seconds[BENCH_MAX_ROUNDS];
+    struct bench_rates rates[BENCH_MAX_ROUNDS]; /* what the machine gave meanwhile */
 };
 
 struct run {
@@ -88,16 +91,23 @@ static enum status list_cells(struct run *run, struct error *err)
 }
 
 struct roof {
-    double read, peak, attention_peak; /* per second */
-    double seconds;
+    double seconds, read, peak, attention_peak; /* the rates per second */
+    double measured, share;                     /* seconds of the cell, and the roof's share of them */
     bool memory_bound;
 };
 
-static struct roof roof_of(const struct run *run, const char *format, struct bench_cost cost)
+/* Keys and values of 8 bits are widened: their products are those of f32. */
+static enum bench_limit attention_limit_of(const char *kv_format)
 {
-    struct roof roof = {.read = bench_limits_median(&run->limits, BENCH_READ),
-                        .peak = bench_limits_median(&run->limits, bench_limit_of(format)),
-                        .attention_peak = bench_limits_median(&run->limits, bench_limit_of(run->kv_format))};
+    return strcmp(kv_format, "int8") == 0 ? BENCH_F32 : bench_limit_of(kv_format);
+}
+
+static struct roof roof_of_round(const struct run *run, const char *format, const struct bench_rates *rates,
+                                 struct bench_cost cost)
+{
+    struct roof roof = {.read = rates->per_second[BENCH_READ],
+                        .peak = rates->per_second[bench_limit_of(format)],
+                        .attention_peak = rates->per_second[attention_limit_of(run->kv_format)]};
     const double memory = cost.bytes / roof.read;
     const double compute = cost.operations / roof.peak + cost.attention_operations / roof.attention_peak;
     roof.memory_bound = memory > compute;
@@ -105,18 +115,35 @@ static struct roof roof_of(const struct run *run, const char *format, struct ben
     return roof;
 }
 
+/* The round whose share is the median one stands for the cell. */
+static struct roof roof_of(const struct run *run, const char *format, const struct cell *cell,
+                           struct bench_cost cost)
+{
+    struct roof roofs[BENCH_MAX_ROUNDS];
+    double shares[BENCH_MAX_ROUNDS];
+    for (int round = 0; round < run->rounds; round++) {
+        roofs[round] = roof_of_round(run, format, &cell->rates[round], cost);
+        roofs[round].measured = cell->seconds[round];
+        shares[round] = roofs[round].share = roofs[round].seconds / cell->seconds[round];
+    }
+    const double median = bench_median(shares, run->rounds);
+    int round = 0;
+    while (roofs[round].share != median)
+        round++;
+    return roofs[round];
+}
+
 static void print_json(const struct run *run, const struct bench_model *bench, const char *format,
                        const struct cell *cell, struct bench_cost cost)
 {
-    const struct roof roof = roof_of(run, format, cost);
-    const double seconds = bench_median(cell->seconds, run->rounds),
-                 tokens = cell->prefill ? cell->context : cell->batch;
+    const struct roof roof = roof_of(run, format, cell, cost);
+    const double seconds = roof.measured, tokens = cell->prefill ? cell->context : cell->batch;
     printf("{\"work\":\"%s\",\"shape\":\"%s\",\"format\":\"%s\",\"kv_format\":\"%s\",\"kernels\":\"%s\","
            "\"threads\":%d,\"batch\":%d,\"context\":%d,\"prompts\":\"%s\",\"tokens_per_second\":%.2f,"
            "\"share_of_limit\":%.4f,\"bound\":\"%s\"",
            cell->prefill ? "prefill" : "decode", run->shape, format, run->kv_format,
            bench_model_kernels_name(bench), run->threads, cell->batch, cell->context,
-           cell->shared ? "shared" : "private", tokens / seconds, roof.seconds / seconds,
+           cell->shared ? "shared" : "private", tokens / seconds, roof.share,
            roof.memory_bound ? "memory" : "compute");
     if (cell->prefill)
         printf(",\"first_token_seconds\":%.5f", seconds);
@@ -137,12 +164,11 @@ static void print_cell(const struct run *run, const struct bench_model *bench, c
         print_json(run, bench, format, cell, cost);
         return;
     }
-    const struct roof roof = roof_of(run, format, cost);
-    const double seconds = bench_median(cell->seconds, run->rounds),
-                 tokens = cell->prefill ? cell->context : cell->batch;
+    const struct roof roof = roof_of(run, format, cell, cost);
+    const double seconds = roof.measured, tokens = cell->prefill ? cell->context : cell->batch;
     printf("%-6s %-8s %-7s %5d %7d %10.1f %9.1f %6.1f %%  %-7s", format, cell->prefill ? "prefill" : "decode",
            cell->shared ? "shared" : "private", cell->batch, cell->context, tokens / seconds,
-           tokens / roof.seconds, 100 * roof.seconds / seconds, roof.memory_bound ? "memory" : "compute");
+           tokens / roof.seconds, 100 * roof.share, roof.memory_bound ? "memory" : "compute");
     printf(cell->prefill ? " %.3f s\n" : "\n", seconds);
 }
 
@@ -164,11 +190,28 @@ static void print_memory(const struct run *run, const struct bench_model *bench,
                memory.kv_token_bytes, memory.resident_bytes / 1e6, memory.resident_bytes / planned);
 }
 
-static void measure_cell(struct bench_model *bench, struct cell *cell, int round)
+static double run_cell(struct bench_model *bench, const struct cell *cell)
 {
-    cell->seconds[round] = cell->prefill
-                               ? bench_model_prefill(bench, cell->context)
-                               : bench_model_decode(bench, cell->batch, cell->context, cell->shared);
+    return cell->prefill ? bench_model_prefill(bench, cell->context)
+                         : bench_model_decode(bench, cell->batch, cell->context, cell->shared);
+}
+
+/* Slices of steps between samples of the limits. */
+static void measure_cell(struct run *run, struct bench_model *bench, const struct kernels *kernels,
+                         struct cell *cell, int round)
+{
+    double slices[MAX_SLICES], spent = 0.0;
+    int count = 0;
+    struct bench_rates *rates = &cell->rates[round];
+    *rates = (struct bench_rates){0};
+    bench_limits_sample(&run->limits, kernels, rates);
+    while (count < MAX_SLICES && spent < CELL_TIME_MS * 1e-3) {
+        const int64_t begin_ns = monotime_ns();
+        slices[count++] = run_cell(bench, cell);
+        spent += (double)(monotime_ns() - begin_ns) * 1e-9;
+        bench_limits_sample(&run->limits, kernels, rates);
+    }
+    cell->seconds[round] = bench_median(slices, count);
 }
 
 static void print_results(const struct run *run, const struct bench_model *bench, const char *format)
@@ -197,13 +240,10 @@ static enum status run_format(struct run *run, const char *format, struct error 
     const struct kernels *kernels = kernels_find(bench_model_kernels_name(bench));
     for (int i = 0; i < run->cell_count; i++)
         if (run->cells[i].context == 128)
-            measure_cell(bench, &run->cells[i], 0); /* warm-up */
-    run->limits.rounds = 0;
-    for (int round = 0; round < run->rounds; round++) {
-        bench_limits_measure(&run->limits, kernels);
+            run_cell(bench, &run->cells[i]); /* warm-up */
+    for (int round = 0; round < run->rounds; round++)
         for (int i = 0; i < run->cell_count; i++)
-            measure_cell(bench, &run->cells[i], round);
-    }
+            measure_cell(run, bench, kernels, &run->cells[i], round);
     print_results(run, bench, format);
     bench_model_close(bench);
     return STATUS_OK;

@@ -9,6 +9,8 @@
 #include "engine/kernels/machine_limits.h"
 
 #define READ_BYTES ((size_t)1 << 30)
+#define SLICE_BYTES ((size_t)512 << 20) /* of one sample */
+enum { SLICES = READ_BYTES / SLICE_BYTES };
 
 static int compare(const void *a, const void *b)
 {
@@ -39,32 +41,46 @@ void bench_limits_close(struct bench_limits *limits)
     thread_team_close(limits->team);
 }
 
-void bench_limits_measure(struct bench_limits *limits, const struct kernels *kernels)
+static void raise_to(double *best, double value)
 {
-    const int round = limits->rounds < BENCH_MAX_ROUNDS ? limits->rounds++ : BENCH_MAX_ROUNDS - 1;
-    limits->values[BENCH_READ][round] = machine_read_bandwidth(limits->team, limits->memory, READ_BYTES);
-    limits->values[BENCH_F32][round] = machine_peak(limits->team, kernels, WEIGHT_F32);
-    limits->values[BENCH_BF16][round] = machine_peak(limits->team, kernels, WEIGHT_BF16);
-    limits->values[BENCH_INT8][round] = machine_peak(limits->team, kernels, WEIGHT_INT8);
+    *best = value > *best ? value : *best;
 }
 
-double bench_limits_median(const struct bench_limits *limits, enum bench_limit limit)
+void bench_limits_sample(struct bench_limits *limits, const struct kernels *kernels, struct bench_rates *best)
 {
-    return bench_median(limits->values[limit], limits->rounds);
+    static const enum weight_format formats[BENCH_LIMITS] = {[BENCH_F32] = WEIGHT_F32,
+                                                             [BENCH_BF16] = WEIGHT_BF16,
+                                                             [BENCH_INT8] = WEIGHT_INT8,
+                                                             [BENCH_INT4] = WEIGHT_INT4};
+    const uint8_t *slice = (const uint8_t *)limits->memory + limits->slice++ % SLICES * SLICE_BYTES;
+    for (int limit = 0; limit < BENCH_LIMITS; limit++) {
+        const double rate = limit == BENCH_READ ? machine_read_bandwidth(limits->team, slice, SLICE_BYTES)
+                                                : machine_peak(limits->team, kernels, formats[limit]);
+        raise_to(&best->per_second[limit], rate);
+        raise_to(&limits->best.per_second[limit], rate);
+    }
 }
 
 enum bench_limit bench_limit_of(const char *format)
 {
-    return strcmp(format, "f32") == 0 ? BENCH_F32 : strcmp(format, "bf16") == 0 ? BENCH_BF16 : BENCH_INT8;
+    static const char *const names[BENCH_LIMITS] = {[BENCH_READ] = "",
+                                                    [BENCH_F32] = "f32",
+                                                    [BENCH_BF16] = "bf16",
+                                                    [BENCH_INT8] = "int8",
+                                                    [BENCH_INT4] = "int4"};
+    for (int limit = BENCH_F32; limit < BENCH_LIMITS; limit++)
+        if (strcmp(format, names[limit]) == 0)
+            return (enum bench_limit)limit;
+    return BENCH_F32;
 }
 
 void bench_limits_print(const struct bench_limits *limits, const char *what)
 {
-    const double giga = 1e-9;
+    const double *best = limits->best.per_second, giga = 1e-9;
     fprintf(
         stderr,
-        "%s, %d threads; this machine: reads %.1f GB/s, peak f32 %.0f, bf16 %.0f GFLOP/s, int8 %.0f Gop/s\n",
-        what, thread_team_size(limits->team), bench_limits_median(limits, BENCH_READ) * giga,
-        bench_limits_median(limits, BENCH_F32) * giga, bench_limits_median(limits, BENCH_BF16) * giga,
-        bench_limits_median(limits, BENCH_INT8) * giga);
+        "%s, %d threads; this machine at best: reads %.1f GB/s, peak f32 %.0f, bf16 %.0f GFLOP/s, int8 %.0f, "
+        "int4 %.0f Gop/s\n",
+        what, thread_team_size(limits->team), best[BENCH_READ] * giga, best[BENCH_F32] * giga,
+        best[BENCH_BF16] * giga, best[BENCH_INT8] * giga, best[BENCH_INT4] * giga);
 }

@@ -11,7 +11,7 @@
 #include "engine/model/model.h"
 #include "worker/cli/bench.h"
 
-enum { BLOCK_TOKENS = 16, MAX_STEPS = 200, STEP_TIME_MS = 250 };
+enum { BLOCK_TOKENS = 16, MAX_STEPS = 200, SLICE_TIME_MS = 60 };
 
 struct bench_model {
     const struct hparams *hparams;
@@ -214,7 +214,7 @@ double bench_model_decode(struct bench_model *bench, int32_t batch, int32_t cont
                                .logit_count = batch,
                                .logit_rows = rows};
     size_t steps = 0;
-    const int64_t end_ns = monotime_ns() + (int64_t)STEP_TIME_MS * 1000000;
+    const int64_t end_ns = monotime_ns() + (int64_t)SLICE_TIME_MS * 1000000;
     do {
         const int64_t begin_ns = monotime_ns();
         run_step(bench, &step);

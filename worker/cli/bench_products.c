@@ -32,6 +32,7 @@ struct run {
     uint8_t *copies;
     float *peer_copies, *rows, *y;
     size_t copy_bytes, copy_count, operand_bytes;
+    struct bench_rates rates[ROW_COUNTS]; /* the best beside a cell */
     double seconds[ROW_COUNTS][BENCH_MAX_ROUNDS], peer_seconds[ROW_COUNTS][BENCH_MAX_ROUNDS];
 };
 
@@ -84,8 +85,9 @@ static void print_row(const struct run *run, const char *format, int index)
     const double operations = 2.0 * rows * run->n * run->k;
     const double seconds = bench_median(run->seconds[index], run->rounds);
     const double peer = bench_median(run->peer_seconds[index], run->rounds);
-    const double memory = (double)run->copy_bytes / bench_limits_median(&run->limits, BENCH_READ);
-    const double compute = operations / bench_limits_median(&run->limits, bench_limit_of(format));
+    const double *rates = run->rates[index].per_second;
+    const double memory = (double)run->copy_bytes / rates[BENCH_READ];
+    const double compute = operations / rates[bench_limit_of(format)];
     const double roof = memory > compute ? memory : compute;
     const char *bound = memory > compute ? "memory" : "compute";
     if (run->json)
@@ -125,7 +127,9 @@ static void measure_rows(struct run *run, int index, int round)
 {
     run->x.rows = row_counts[index];
     thread_team_run(run->limits.team, prepare_task, run);
+    bench_limits_sample(&run->limits, run->kernels, &run->rates[index]);
     run->seconds[index][round] = measure(run, multiply_task, run->copies, run->copy_bytes);
+    bench_limits_sample(&run->limits, run->kernels, &run->rates[index]);
     const size_t peer_bytes = (size_t)run->n * (size_t)run->k * sizeof(float);
     run->peer_seconds[index][round] = measure(run, peer_task, run->peer_copies, peer_bytes);
 }
@@ -139,12 +143,10 @@ static enum status run_format(struct run *run, const char *name, struct error *e
     if (format == sizeof names / sizeof names[0] || !run->kernels->has_format((enum weight_format)format))
         return error_set(err, STATUS_USAGE, "kernel set %s has no format %.16s", run->kernels->name, name);
     enum status status = open_operands(run, (enum weight_format)format, err);
-    run->limits.rounds = 0;
-    for (int round = 0; round < run->rounds && status == STATUS_OK; round++) {
-        bench_limits_measure(&run->limits, run->kernels);
+    memset(run->rates, 0, sizeof run->rates);
+    for (int round = 0; round < run->rounds && status == STATUS_OK; round++)
         for (int i = 0; i < ROW_COUNTS; i++)
             measure_rows(run, i, round);
-    }
     huge_memory_unmap(run->x.data, run->operand_bytes);
     if (status != STATUS_OK)
         return status;
