@@ -5,7 +5,7 @@ its own that Redis has and the small pool has not, over links of several speeds,
 worker without a tier. One job alone is `millrace bench prefix` over the same proxy (--alone).
 
 usage: measure_kv_slow_link.py --millrace BIN [--jobs 48] [--rounds 5] [--max-tokens 64]
-       measure_kv_slow_link.py --millrace BIN --alone MBIT … [--suffix 16] (seconds to the first token, JSON)
+       measure_kv_slow_link.py --millrace BIN --alone MBIT … [--tokens 1024] (seconds to the first token, JSON)
 """
 import argparse
 import pathlib
@@ -65,7 +65,7 @@ def alone(space, options, redis):
     for mbit in options.alone:
         print("%d Mbit/s:" % mbit, flush=True)
         subprocess.run([options.millrace, "bench", "prefix", "--address", link(space, redis, mbit), "--rounds", "1",
-                        "--suffix", str(options.suffix), "--json"], check=True)
+                        "--tokens", str(options.tokens), "--json"], check=True)
 
 
 def main():
@@ -75,7 +75,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--alone", type=int, nargs="+")
-    parser.add_argument("--suffix", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=1024)
     options = parser.parse_args()
     with Workspace("kv-slow-link") as space:
         redis = Redis(space, memory="2gb").start()

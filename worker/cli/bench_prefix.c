@@ -18,23 +18,30 @@
 #include "worker/cli/cli.h"
 #include "worker/infer/kv_bridge.h"
 
-enum { BLOCK_TOKENS = 16, MAX_ROUNDS = 15, FETCHES = 8, STORE_LIMIT_S = 60, TURN_MS = 1 };
+enum {
+    BLOCK_TOKENS = 16,
+    SUFFIX_TOKENS = 16, /* of each prompt, after the prefix: always computed */
+    MAX_ROUNDS = 15,
+    FETCHES = 8,
+    STORE_LIMIT_S = 60,
+    TURN_MS = 1
+};
 #define TIER_BYTES ((size_t)1 << 30)
 
 static const char usage[] =
     "usage: millrace bench prefix [--address redis://HOST:PORT] [--shape qwen3-0.6b] "
-    "[--tokens 1024] [--suffix 16]\n"
+    "[--tokens 1024]\n"
     "         [--format bf16] [--kv-format bf16|f32] [--threads N] [--rounds N] [--json]";
 
 enum way { WAY_NONE, WAY_COLD, WAY_WARM, WAYS };
 
 struct run {
     const char *address, *shape, *format, *kv_format;
-    int threads, rounds, tokens, suffix; /* suffix: tokens of each prompt after the prefix, always computed */
+    int threads, rounds, tokens;
     bool json;
     struct hparams hparams;
     struct model *model;
-    int32_t *prompt;                  /* [tokens + suffix] */
+    int32_t *prompt;                  /* [tokens + SUFFIX_TOKENS] */
     double seconds[WAYS][MAX_ROUNDS]; /* to the first token */
     double cpu[WAYS][MAX_ROUNDS];     /* of this process, until all is stored */
     double writing[MAX_ROUNDS];       /* time that the writer took to store the prompt's blocks */
@@ -79,7 +86,7 @@ static enum status open_tier(struct rig *rig, const struct run *run, struct erro
                                        .tier = rig->tier,
                                        .done = rig->done,
                                        .block_tokens = BLOCK_TOKENS,
-                                       .max_context_tokens = run->tokens + run->suffix + 1,
+                                       .max_context_tokens = run->tokens + SUFFIX_TOKENS + 1,
                                        .singleflight = true};
     return status == STATUS_OK ? kv_bridge_open(&rig->bridge, &bridge, err) : status;
 }
@@ -89,7 +96,7 @@ static enum status open_rig(struct rig *rig, const struct run *run, bool with_ti
     *rig = (struct rig){0};
     struct engine_options options = {.model = run->model,
                                      .block_tokens = BLOCK_TOKENS,
-                                     .kv_blocks = (run->tokens + run->suffix) / BLOCK_TOKENS + 4,
+                                     .kv_blocks = (run->tokens + 2 * SUFFIX_TOKENS) / BLOCK_TOKENS + 2,
                                      .max_sequences = 1,
                                      .max_batch_tokens = BENCH_CHUNK_TOKENS,
                                      .max_chunk_tokens = BENCH_CHUNK_TOKENS,
@@ -136,7 +143,7 @@ static enum status first_token(struct run *run, enum way way, struct rig *rig, c
     sampling.logprobs = 0;
     sampling.ignore_eos = true;
     struct engine_request request = {.prompt = run->prompt,
-                                     .prompt_tokens = (size_t)run->tokens + (size_t)run->suffix,
+                                     .prompt_tokens = (size_t)run->tokens + SUFFIX_TOKENS,
                                      .sampling = &sampling,
                                      .salt = salt,
                                      .salt_bytes = strlen(salt)};
@@ -235,13 +242,12 @@ static void print_result(struct run *run)
            handing = median(run->handing, run->rounds) / seconds[WAY_NONE];
     if (run->json)
         printf("{\"work\":\"prefix\",\"shape\":\"%s\",\"format\":\"%s\",\"kv_format\":\"%s\",\"threads\":%d,"
-               "\"prefix_tokens\":%d,\"suffix_tokens\":%d,\"loaded_tokens\":%u,\"no_tier_seconds\":%.4f,"
+               "\"prefix_tokens\":%d,\"loaded_tokens\":%u,\"no_tier_seconds\":%.4f,"
                "\"cold_seconds\":%.4f,\"warm_seconds\":%.4f,"
                "\"warm_share_of_cold\":%.4f,\"spill_cpu_share\":%.4f,\"spill_writer_share\":%.4f,"
                "\"spill_engine_share\":%.4f}\n",
-               run->shape, run->format, run->kv_format, run->threads, run->tokens, run->suffix,
-               run->tier_tokens[WAY_WARM], seconds[WAY_NONE], seconds[WAY_COLD], seconds[WAY_WARM], warm, tax,
-               writing, handing);
+               run->shape, run->format, run->kv_format, run->threads, run->tokens, run->tier_tokens[WAY_WARM],
+               seconds[WAY_NONE], seconds[WAY_COLD], seconds[WAY_WARM], warm, tax, writing, handing);
     else
         printf(
             "%s %s, KV %s, %d threads, prefix of %d tokens, to the first token (median of %d):\n"
@@ -266,7 +272,7 @@ static enum status open_model(struct run *run, struct error *err)
                                           .max_logit_rows = engine_max_logit_rows(1)};
     if (status == STATUS_OK)
         status = model_open_synthetic(&run->model, &run->hparams, &options, 1, err);
-    size_t count = (size_t)run->tokens + (size_t)run->suffix;
+    size_t count = (size_t)run->tokens + SUFFIX_TOKENS;
     run->prompt = malloc(count * sizeof *run->prompt);
     if (status == STATUS_OK && !run->prompt)
         status = error_set(err, STATUS_NO_MEMORY, "no memory for the prompt");
@@ -314,8 +320,6 @@ static bool read_option(struct run *run, const char *name, const char *value)
         run->rounds = (int)number;
     else if (strcmp(name, "--tokens") == 0 && number % BLOCK_TOKENS == 0)
         run->tokens = (int)number;
-    else if (strcmp(name, "--suffix") == 0)
-        run->suffix = (int)number;
     else
         return false;
     return true;
@@ -329,8 +333,7 @@ int bench_prefix(int argc, char **argv)
                       .kv_format = "bf16",
                       .threads = 2,
                       .rounds = 3,
-                      .tokens = 1024,
-                      .suffix = BLOCK_TOKENS};
+                      .tokens = 1024};
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0) {
             printf("%s\n", usage);
