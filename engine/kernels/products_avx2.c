@@ -30,7 +30,7 @@ struct tile {
     int32_t lines;              /* of this block */
     bool first, last;           /* block of k */
     const uint8_t *prefetch;    /* what to bring near meanwhile */
-    size_t prefetch_step_bytes; /* per line */
+    size_t prefetch_step_bytes; /* per line; int4: per group */
 };
 
 ALWAYS_INLINE __m256 float_of(__m256i v)
@@ -217,10 +217,11 @@ ALWAYS_INLINE void int4_tile(const int rows, const struct tile *t)
     __m256 sum[TILE_ROWS][2];
     for (int r = 0; r < rows; r++)
         sum[r][0] = initial(t, r, 0), sum[r][1] = initial(t, r, 1);
+    const uint8_t *prefetch = t->prefetch;
     for (int32_t group = 0; group < t->lines / INT4_GROUP_LINES; group++) {
-        const uint8_t *prefetch = t->prefetch + (size_t)group * INT4_GROUP_LINES * t->prefetch_step_bytes;
-        for (int line = 0; line < INT4_GROUP_LINES; line++)
-            _mm_prefetch((const char *)prefetch + (size_t)line * t->prefetch_step_bytes, _MM_HINT_T0);
+        for (size_t line = 0; line < t->prefetch_step_bytes; line += LINE_BYTES)
+            _mm_prefetch((const char *)prefetch + line, _MM_HINT_T0);
+        prefetch += t->prefetch_step_bytes;
         int4_group(rows, sum, t, group);
     }
     for (int r = 0; r < rows; r++) {
@@ -287,7 +288,9 @@ static void multiply_panel(const struct product *p, struct tile t, int32_t n, in
 {
     const int32_t parts = tile_end - tile;
     t.prefetch = t.w + (parts == 1 ? STREAM_AHEAD_BYTES : p->panel_bytes);
-    t.prefetch_step_bytes = LINE_BYTES / (size_t)parts;
+    const bool int4 = p->w->format == WEIGHT_INT4;
+    const int32_t steps = int4 ? t.lines / INT4_GROUP_LINES : t.lines;
+    t.prefetch_step_bytes = (size_t)(int4 ? INT4_GROUP_BYTES : LINE_BYTES) / (size_t)parts;
     t.columns = p->n_end - n < COLUMNS ? p->n_end - n : COLUMNS;
     t.bias = p->bias ? p->bias + n : NULL;
     for (int32_t i = tile; i < tile_end; i++) {
@@ -298,7 +301,7 @@ static void multiply_panel(const struct product *p, struct tile t, int32_t n, in
         t.corrections = t.x_tail + (size_t)((1 + begin / INT4_GROUP_LINES) * height) * UNIT_BYTES;
         t.y = p->y + (size_t)first * p->y_stride + (size_t)n;
         tiles[p->w->format][height](&t);
-        t.prefetch += (size_t)t.lines * t.prefetch_step_bytes;
+        t.prefetch += (size_t)steps * t.prefetch_step_bytes;
     }
 }
 
