@@ -35,6 +35,9 @@ static enum status start(struct result_txn *txn, const struct config *config, co
                                                 {"transaction.timeout.ms", "10000"},
                                                 {"partitioner", "murmur2_random"},
                                                 {"linger.ms", "1"},
+                                                /* a transaction that begins while the broker still ends the
+                                                 * one before is told to try again: soon, not after 100 ms */
+                                                {"retry.backoff.ms", "10"},
                                                 {"compression.codec", "lz4"},
                                                 {"message.max.bytes", most},
                                                 {NULL, NULL}};
