@@ -189,6 +189,49 @@ static void cancelling_frees_within_one_step(void **state)
     engine = roomy;
 }
 
+/* One that gave its seat to an urgent one has its blocks in the cache only. Cancelled, it is gone within one
+ * step, and who has its seat says what it says alone. */
+static void a_spilled_one_is_gone_within_one_step(void **state)
+{
+    (void)state;
+    struct engine_stats stats;
+    struct engine_options options = engine_fixture_options();
+    options.max_sequences = 1;
+    struct engine *narrow = engine_fixture_open(&options);
+    asked_init(&asked[1], 1, 20, 0, 0);
+    asked[1].request.priority = -1;
+    const struct said alone = *run(&asked[1]);
+    asked_init(&asked[0], 0, 60, 0, 0);
+    asked_submit(&asked[0], narrow);
+    for (int i = 0; i < 7; i++)
+        asked_step(asked, narrow);
+    const uint32_t said = asked[0].said[0].count;
+    assert_true(said > 0);
+    asked_init(&asked[1], 1, 20, 0, 0);
+    asked[1].request.priority = -1;
+    asked_submit(&asked[1], narrow);
+    asked_step(asked, narrow);
+    engine_stats_read(narrow, &stats);
+    assert_int_equal(stats.preemptions, 1);
+    assert_int_equal(stats.waiting, 1);
+    const int32_t used = stats.blocks_used;
+    engine_cancel(narrow, 0);
+    asked_step(asked, narrow);
+    assert_true(asked[0].said[0].finished);
+    assert_int_equal(asked[0].said[0].finish, ENGINE_FINISH_CANCELLED);
+    assert_int_equal(asked[0].said[0].count, said);
+    engine_stats_read(narrow, &stats);
+    assert_int_equal(stats.waiting, 0);
+    assert_int_equal(stats.running, 1);
+    assert_true(stats.blocks_used <= used + 1); /* the urgent one's own next */
+    asked_run(asked, narrow);
+    assert_int_equal(asked[1].said[0].count, alone.count);
+    assert_memory_equal(asked[1].said[0].tokens, alone.tokens, alone.count * sizeof(int32_t));
+    engine_stats_read(narrow, &stats);
+    assert_int_equal(stats.blocks_used, 0);
+    engine_close(narrow);
+}
+
 static void more_than_the_queue_holds_is_full(void **state)
 {
     (void)state;
@@ -338,6 +381,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(stop_tokens_end, open_engine, close_engine),
         cmocka_unit_test_setup_teardown(stop_strings_end, open_engine, close_engine),
         cmocka_unit_test_setup_teardown(cancelling_frees_within_one_step, open_engine, close_engine),
+        cmocka_unit_test_setup_teardown(a_spilled_one_is_gone_within_one_step, open_engine, close_engine),
         cmocka_unit_test_setup_teardown(more_than_the_queue_holds_is_full, open_engine, close_engine),
         cmocka_unit_test_setup_teardown(what_can_never_run_is_invalid_at_once, open_engine, close_engine),
         cmocka_unit_test(lower_priority_first_then_arrival),

@@ -125,9 +125,8 @@ static void take(struct loop *loop, const struct engine_report *report, bool *ac
 }
 
 /* Reads to the end; then every job is closed. */
-static void drain(struct loop *loop)
+static void drain_behind(struct loop *loop, bool *accepted)
 {
-    bool accepted[MAX_JOBS] = {0};
     struct engine_report *report;
     channel_shut(loop->in);
     while ((report = channel_receive(loop->out, -1))) {
@@ -147,6 +146,12 @@ static void drain(struct loop *loop)
     engine_stats_read(setup->engine, &stats);
     assert_int_equal(stats.running + stats.waiting, 0);
     assert_int_equal(stats.blocks_used, 0);
+}
+
+static void drain(struct loop *loop)
+{
+    bool accepted[MAX_JOBS] = {0};
+    drain_behind(loop, accepted);
 }
 
 static void more_jobs_than_fit_all_end(void **state)
@@ -258,15 +263,57 @@ static void no_close(struct tier_store *store)
     (void)store;
 }
 
+static void read_report(struct loop *loop, bool *accepted)
+{
+    struct engine_report *report = channel_receive(loop->out, 10000);
+    assert_non_null(report);
+    take(loop, report, accepted);
+    engine_report_free(report);
+}
+
 /* Reads reports until the handle has ended. */
 static void wait_for_end(struct loop *loop, uint64_t handle, bool *accepted)
 {
-    while (loop->finished[handle] < loop->wanted[handle]) {
-        struct engine_report *report = channel_receive(loop->out, 10000);
-        assert_non_null(report);
-        take(loop, report, accepted);
-        engine_report_free(report);
+    while (loop->finished[handle] < loop->wanted[handle])
+        read_report(loop, accepted);
+}
+
+static uint64_t preemptions(struct loop *loop)
+{
+    struct engine_stats stats;
+    engine_loop_stats(loop->loop, &stats);
+    return stats.preemptions;
+}
+
+/* Urgent jobs have the seats of two others. Those end at once when they are cancelled or too late, and say
+ * which; they do not wait for a seat. */
+static void jobs_that_gave_their_seats_end_and_say_why(void **state)
+{
+    (void)state;
+    struct loop loop;
+    bool accepted[MAX_JOBS] = {0};
+    start(&loop);
+    for (uint64_t i = 0; i < 4; i++)
+        send_job(&loop, i, "\"prompt\":\"a\",\"max_tokens\":1000,\"ignore_eos\":true");
+    while (loop.tokens[0] == 0 || loop.tokens[1] == 0 || loop.tokens[2] == 0 || loop.tokens[3] == 0)
+        read_report(&loop, accepted);
+    const uint64_t before = preemptions(&loop);
+    for (uint64_t i = 4; i < 6; i++)
+        send_job(&loop, i, "\"prompt\":\"b\",\"max_tokens\":1000,\"ignore_eos\":true,\"priority\":-1");
+    while (preemptions(&loop) < before + 2)
+        read_report(&loop, accepted);
+    send(&loop, ENGINE_COMMAND_CANCEL, 2, STATUS_EXPIRED);
+    send(&loop, ENGINE_COMMAND_CANCEL, 3, STATUS_CANCELLED);
+    wait_for_end(&loop, 2, accepted);
+    wait_for_end(&loop, 3, accepted);
+    assert_int_equal(loop.reason[2], STATUS_EXPIRED);
+    assert_int_equal(loop.reason[3], STATUS_CANCELLED);
+    for (uint64_t i = 0; i < 6; i++) {
+        assert_int_equal(loop.finished[i], i == 2 || i == 3); /* the others still have their seats */
+        assert_int_equal(loop.cancelled[i], i == 2 || i == 3);
     }
+    drain_behind(&loop, accepted);
+    assert_int_equal(loop.tokens[4] + loop.tokens[5], 2000);
 }
 
 /* The store does not answer: the job ends all the same, and its place is not given away before it does. */
@@ -367,6 +414,7 @@ int main(void)
         cmocka_unit_test(a_cancelled_job_ends_soon_and_says_why),
         cmocka_unit_test(cancelling_overtakes_jobs_that_wait),
         cmocka_unit_test(a_job_that_loads_ends_at_once),
+        cmocka_unit_test(jobs_that_gave_their_seats_end_and_say_why),
         cmocka_unit_test(what_can_never_run_is_refused),
         cmocka_unit_test(a_refused_prompt_ends_the_others),
     };
