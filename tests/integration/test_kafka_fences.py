@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What a broker does to a worker that it no longer trusts, on a real Kafka, exactly once: a second worker of the same name, a
-worker that slept through its session, one that slept in the middle of a transaction, a result that the broker does not take, a job that runs longer than max.poll.interval.ms. Each time every job has one answer.
+worker that slept through its session, one that slept in the middle of a transaction, a result that the broker does not take, one of
+two megabytes that it takes, a job that runs longer than max.poll.interval.ms. Each time every job has one answer.
   --long-job-s S and --max-poll-s P set the length of that job and the interval (default 15 and 10)."""
 import pathlib
 import signal
@@ -107,6 +108,21 @@ def check_large(start, kafka, answers):
     assert worker.process.stop(60) == 0
 
 
+def check_whole(start, kafka, answers):
+    """The same on a topic that takes more: results of over 2 MB come whole, in one transaction with small ones."""
+    worker, choices, tokens = start("whole"), 12, 1500
+    send(kafka, "whole", 2, tokens, n=choices, logprobs=5, return_token_ids=True)
+    send(kafka, "by", 60)
+    answers.wait(2, 240, "whole").wait(60, 240, "by")
+    for i in range(2):
+        assert len(answers.records["whole-%d" % i].value) > 2000000, len(answers.records["whole-%d" % i].value)
+        body = answers.lines["whole-%d" % i]["response"]["body"]
+        assert body["usage"]["completion_tokens"] == choices * tokens
+        for choice in body["choices"]:
+            assert len(choice["token_ids"]) == len(choice["logprobs"]["tokens"]) == tokens
+    assert worker.process.stop(60) == 0
+
+
 def seconds_of(answers, name):
     return int(answers.records[name].header("millrace-e2e-ms")) / 1000
 
@@ -143,11 +159,11 @@ def main():
         longest = check_long_job(start, kafka, answers)
     with Workspace("fences") as space, KafkaBroker(space / "kafka") as broker, broker.connect() as kafka:
         create_topics(kafka)
-        kafka.create_topic("small.results", 1, **{"max.message.bytes": 1000000})
-        answers = AnsweredOnce(kafka, "small.results")
-        check_large(lambda name: Worker(space, MILLRACE, name, broker.address, any_model(),
-                                        kafka={"results_topic": "small.results"}).start().wait_ready(), kafka, answers)
-    print("fenced, expelled, timed out, too large, a job of %.0f s with max.poll.interval %d s: one answer each"
+        for check, topic, most in ((check_large, "small.results", 1000000), (check_whole, "wide.results", 8000000)):
+            kafka.create_topic(topic, 1, **{"max.message.bytes": str(most)})
+            check(lambda name: Worker(space, MILLRACE, name, broker.address, any_model(),
+                                      kafka={"results_topic": topic}).start().wait_ready(), kafka, AnsweredOnce(kafka, topic))
+    print("fenced, expelled, timed out, too large, 2 MB, a job of %.0f s with max.poll.interval %d s: one answer each"
           % (longest, MAX_POLL_S))
 
 
