@@ -2,6 +2,7 @@
 #include "tests/support/redis_server.h"
 
 #include <fcntl.h>
+#include <hiredis/hiredis.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/check.h"
 
 enum { READY_TRIES = 500, MAX_ARGUMENTS = 32 };
 
@@ -85,4 +88,11 @@ void redis_server_remove(struct redis_server *server)
     unlink(nodes);
     unlink(server->socket);
     rmdir(server->dir);
+}
+
+struct redisContext *redis_server_door(const struct redis_server *server)
+{
+    redisContext *door = redisConnectUnix(server->socket);
+    CHECK(door && !door->err);
+    return door;
 }

@@ -21,5 +21,7 @@ void redis_server_signal(const struct redis_server *server, int signal_number);
 void redis_server_stop(struct redis_server *server); /* SIGKILL and wait; the directory stays for a restart */
 bool redis_server_restart(struct redis_server *server, const char *const *extra);
 void redis_server_remove(struct redis_server *server);
+/* A connection of the test's own, to be freed with redisFree. */
+struct redisContext *redis_server_door(const struct redis_server *server);
 
 #endif

@@ -17,6 +17,9 @@ struct tier_chain {
 };
 
 void tier_chain_init(struct tier_chain *chain, size_t count, size_t payload_bytes);
+/* After a change of its fingerprint: the keys that the blocks have then. */
+void tier_chain_key(struct tier_chain *chain);
+uint8_t tier_chain_byte(size_t block, size_t at);
 void tier_chain_release(struct tier_chain *chain);
 /* Puts every block; returns how many were taken. */
 size_t tier_chain_put(const struct tier_chain *chain, struct tier_store *store);

@@ -17,8 +17,9 @@
 #include "kvtier/kvtier.h"
 #include "kvtier/redis_store.h"
 #include "tests/support/redis_server.h"
+#include "tests/support/tier_chain.h"
 
-enum { BLOCKS = 12, TOKENS = 16, PAYLOAD = 300000, FETCHES = 4 };
+enum { BLOCKS = 12, PAYLOAD = 300000, FETCHES = 4 };
 
 static const char *const roomy[] = {"--maxmemory", "256mb", "--maxmemory-policy", "allkeys-lru", NULL};
 static const char *const tight[] = {"--maxmemory", "3mb", "--maxmemory-policy", "volatile-ttl", NULL};
@@ -30,7 +31,7 @@ struct rig {
     struct redis_server server;
     struct channel *done;
     struct kvtier *tier;
-    uint8_t fingerprint[32];
+    struct tier_chain chain;
 };
 
 static void open_tier(struct rig *rig)
@@ -55,7 +56,7 @@ static void close_tier(struct rig *rig)
 static void start(struct rig *rig, const char *const *arguments)
 {
     memset(rig, 0, sizeof *rig);
-    rig->fingerprint[3] = 9;
+    tier_chain_init(&rig->chain, BLOCKS, PAYLOAD);
     if (!redis_server_start(&rig->server, arguments))
         fail_msg("redis-server cannot be started; install it");
     open_tier(rig);
@@ -64,50 +65,31 @@ static void start(struct rig *rig, const char *const *arguments)
 static void finish(struct rig *rig)
 {
     close_tier(rig);
+    tier_chain_release(&rig->chain);
     redis_server_stop(&rig->server);
     redis_server_remove(&rig->server);
 }
 
-/* The chain of test blocks: tokens 16 i + j, payload bytes a function of block and place. */
-static uint8_t payload_at(size_t block, size_t at)
-{
-    return (uint8_t)(block * 7 + at * 13 + (at >> 8));
-}
-
-static void describe(const struct rig *rig, struct block_identity *block, int32_t *tokens, size_t index,
-                     const struct block_key *parent)
-{
-    for (int j = 0; j < TOKENS; j++)
-        tokens[j] = (int32_t)(index * TOKENS + (size_t)j);
-    block->fingerprint = rig->fingerprint;
-    block->parent = *parent;
-    block->first_position = (uint32_t)(index * TOKENS);
-    block->key = block_key_next(parent, tokens, TOKENS);
-}
-
 static void store_chain(struct rig *rig)
 {
-    struct block_key parent = block_key_root(rig->fingerprint, NULL, 0);
     for (size_t i = 0; i < BLOCKS; i++) {
-        struct kvtier_put *put = kvtier_put_new(TOKENS, PAYLOAD);
-        int32_t tokens[TOKENS];
-        struct block_identity block = {.tokens = tokens, .token_count = TOKENS, .payload_bytes = PAYLOAD};
-        describe(rig, &block, tokens, i, &parent);
-        kvtier_put_describe(put, &block);
+        struct kvtier_put *put = kvtier_put_new(TIER_CHAIN_TOKENS, PAYLOAD);
+        kvtier_put_describe(put, &rig->chain.blocks[i]);
         for (size_t at = 0; at < PAYLOAD; at++)
-            put->payload[at] = payload_at(i, at);
-        parent = block.key;
+            put->payload[at] = tier_chain_byte(i, at);
         kvtier_put(rig->tier, put);
     }
 }
 
 static struct kvtier_fetch *ask_chain(struct rig *rig, int64_t limit_ms)
 {
-    struct kvtier_fetch *fetch = kvtier_fetch_new(BLOCKS, TOKENS, PAYLOAD);
-    struct block_key parent = block_key_root(rig->fingerprint, NULL, 0);
+    struct kvtier_fetch *fetch = kvtier_fetch_new(BLOCKS, TIER_CHAIN_TOKENS, PAYLOAD);
     for (size_t i = 0; i < BLOCKS; i++) {
-        describe(rig, &fetch->blocks[i], fetch->tokens + i * TOKENS, i, &parent);
-        parent = fetch->blocks[i].key;
+        fetch->blocks[i].fingerprint = rig->chain.fingerprint;
+        fetch->blocks[i].key = rig->chain.blocks[i].key;
+        fetch->blocks[i].parent = rig->chain.blocks[i].parent;
+        fetch->blocks[i].first_position = rig->chain.blocks[i].first_position;
+        memcpy(fetch->tokens + i * TIER_CHAIN_TOKENS, rig->chain.tokens[i], sizeof rig->chain.tokens[i]);
     }
     fetch->deadline_ns = monotime_ns() + limit_ms * 1000000;
     if (!kvtier_fetch(rig->tier, fetch))
@@ -122,7 +104,7 @@ static void check_loaded(const struct kvtier_fetch *fetch, size_t expected)
     assert_int_equal(fetch->loaded, expected);
     for (size_t i = 0; i < fetch->loaded; i++)
         for (size_t at = 0; at < PAYLOAD; at++)
-            if (fetch->payloads[i][at] != payload_at(i, at))
+            if (fetch->payloads[i][at] != tier_chain_byte(i, at))
                 fail_msg("block %zu differs at byte %zu", i, at);
 }
 
@@ -146,35 +128,14 @@ static void expect_fetch(struct rig *rig, size_t loaded, enum tier_miss miss)
     kvtier_fetch_free(fetch);
 }
 
-static redisContext *side_door(struct rig *rig)
+static void key_of(const struct rig *rig, size_t index, char *key)
 {
-    redisContext *context = redisConnectUnix(rig->server.socket);
-    assert_true(context && !context->err);
-    return context;
-}
-
-static void describe_in_chain(struct rig *rig, size_t index, struct block_identity *block)
-{
-    struct block_key parent = block_key_root(rig->fingerprint, NULL, 0);
-    int32_t tokens[TOKENS];
-    for (size_t i = 0; i <= index; i++) {
-        describe(rig, block, tokens, i, &parent);
-        parent = block->key;
-    }
-}
-
-static void key_of(struct rig *rig, size_t index, char *key)
-{
-    struct block_identity block = {0};
-    describe_in_chain(rig, index, &block);
-    redis_store_key(&block, key);
+    redis_store_key(&rig->chain.blocks[index], key);
 }
 
 static bool wanted(struct rig *rig, size_t index)
 {
-    struct block_identity block = {0};
-    describe_in_chain(rig, index, &block);
-    return kvtier_put_wanted(rig->tier, &block.key, PAYLOAD);
+    return kvtier_put_wanted(rig->tier, &rig->chain.blocks[index].key, PAYLOAD);
 }
 
 static void stored_blocks_come_back_in_a_new_process_life(void **state)
@@ -188,7 +149,8 @@ static void stored_blocks_come_back_in_a_new_process_life(void **state)
     close_tier(&rig);
     open_tier(&rig);
     expect_fetch(&rig, BLOCKS, TIER_MISS_none);
-    rig.fingerprint[31] ^= 1; /* another model */
+    rig.chain.fingerprint[31] ^= 1; /* another model */
+    tier_chain_key(&rig.chain);
     expect_fetch(&rig, 0, TIER_MISS_absent);
     finish(&rig);
 }
@@ -202,7 +164,7 @@ static void every_key_expires(void **state)
     store_chain(&rig);
     wait_stored(&rig, BLOCKS);
     key_of(&rig, 3, key);
-    redisContext *door = side_door(&rig);
+    redisContext *door = redis_server_door(&rig.server);
     redisReply *reply = redisCommand(door, "TTL %s", key);
     assert_in_range(reply->integer, 3000, 3600);
     freeReplyObject(reply);
@@ -218,13 +180,13 @@ static void a_hole_or_a_flipped_bit_cuts_the_prefix(void **state)
     start(&rig, roomy);
     store_chain(&rig);
     wait_stored(&rig, BLOCKS);
-    redisContext *door = side_door(&rig);
+    redisContext *door = redis_server_door(&rig.server);
     key_of(&rig, 9, key);
     freeReplyObject(redisCommand(door, "DEL %s", key));
     expect_fetch(&rig, 9, TIER_MISS_absent);
     key_of(&rig, 5, key);
-    char flipped = (char)(payload_at(5, 150003) ^ 0x10);
-    size_t place = block_codec_head_bytes(TOKENS) + 150003;
+    char flipped = (char)(tier_chain_byte(5, 150003) ^ 0x10);
+    size_t place = block_codec_head_bytes(TIER_CHAIN_TOKENS) + 150003;
     freeReplyObject(redisCommand(door, "SETRANGE %s %d %b", key, (int)place, &flipped, (size_t)1));
     struct kvtier_stats stats;
     expect_fetch(&rig, 5, TIER_MISS_corrupt);
@@ -283,7 +245,7 @@ static void what_was_found_missing_is_stored_again_at_once(void **state)
     start(&rig, roomy);
     store_chain(&rig);
     wait_stored(&rig, BLOCKS);
-    redisContext *door = side_door(&rig);
+    redisContext *door = redis_server_door(&rig.server);
     key_of(&rig, 7, key);
     freeReplyObject(redisCommand(door, "DEL %s", key)); /* evicted */
     expect_fetch(&rig, 7, TIER_MISS_absent);
@@ -322,7 +284,7 @@ static void a_full_server_pauses_writing_and_reading_goes_on(void **state)
     struct kvtier_stats stats;
     start(&rig,
           tight); /* keys without a TTL cannot be evicted under volatile-ttl, ours can; a filler cannot */
-    redisContext *door = side_door(&rig);
+    redisContext *door = redis_server_door(&rig.server);
     char *filler = calloc(1, 1500000);
     freeReplyObject(redisCommand(door, "SET filler %b", filler, (size_t)1500000));
     free(filler);

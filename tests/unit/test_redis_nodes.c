@@ -74,12 +74,6 @@ static long long number_of(struct node *node, const char *command)
     return number;
 }
 
-static void open_door(struct node *node)
-{
-    node->door = redisConnectUnix(node->server.socket);
-    assert_true(node->door && !node->door->err);
-}
-
 static bool start_node(struct node *node, bool cluster, bool again)
 {
     const char *arguments[] = {"--maxmemory",
@@ -118,7 +112,7 @@ static void start(struct rig *rig, bool cluster)
         free_port(node->bus_port);
         if (!start_node(node, cluster, false))
             fail_msg("redis-server cannot be started; install it");
-        open_door(node);
+        node->door = redis_server_door(&node->server);
         size_t used = strlen(rig->addresses);
         snprintf(rig->addresses + used, sizeof rig->addresses - used, "%s%s", i ? "," : "",
                  node->server.address);
@@ -202,7 +196,7 @@ static void a_dead_server_costs_its_blocks_until_the_second_in_rank_has_them(voi
     assert_true(start_node(&rig.nodes[1], false, true)); /* empty */
     expect_whole_soon(&rig, true, 5000);
     redisFree(rig.nodes[1].door);
-    open_door(&rig.nodes[1]);
+    rig.nodes[1].door = redis_server_door(&rig.nodes[1].server);
     for (int i = 0; i < 100 && number_of(&rig.nodes[1], "DBSIZE") < 15; i++) {
         tier_chain_put(&rig.chain, rig.store);
         usleep(50000);

@@ -264,7 +264,7 @@ static void store_chain(struct stored *stored)
     assert_int_equal(redis_store_open(&stored->store, &options, NULL), STATUS_OK);
     tier_chain_init(&stored->chain, BLOCKS, PAYLOAD);
     assert_int_equal(tier_chain_put(&stored->chain, stored->store), BLOCKS);
-    stored->door = redisConnectUnix(stored->server.socket);
+    stored->door = redis_server_door(&stored->server);
     redis_store_key(&stored->chain.blocks[1], stored->key);
     stored->good = redisCommand(stored->door, "GET %s", stored->key);
     assert_int_equal(stored->good->len, block_codec_head_bytes(TIER_CHAIN_TOKENS) + PAYLOAD);
