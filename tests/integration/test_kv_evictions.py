@@ -3,7 +3,7 @@
 """The same jobs give the same bytes whatever Redis still has: with all blocks, with a random half of them, while a small
 maxmemory evicts all the time, after a restart of everything but Redis; with keys and values as bf16 and as f32.
 
-usage: test_kv_evictions.py --millrace BIN [--memory 64mb --prefixes 72]
+usage: test_kv_evictions.py --millrace BIN [--memory 64mb --prefixes 120]
 """
 import argparse
 import json
