@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A Kafka in memory behind the seams of the intake: these definitions take the place of job_source.c,
-// result_txn.c, control_reader.c, status_topic.c and job_parse.c when the simulation is linked. A transaction
-// is applied whole or not at all; a member that the group has expelled cannot commit (KIP-447); partitions
-// move only after their owner let go or was expelled.
+// result_txn.c, control_reader.c and status_topic.c when the simulation is linked. A transaction is applied
+// whole or not at all; a member that the group has expelled cannot commit (KIP-447); partitions move only
+// after their owner let go or was expelled. What a committed result says is compared here with the answer of
+// a worker that was left alone.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +55,7 @@ void sim_rebalance(void)
 static void expel(int member)
 {
     sim.members[member].in_group = false;
+    sim.members[member].unaware = (int)sim_random(4);
     for (int p = 0; p < SIM_PARTITIONS; p++)
         if (sim.partitions[p].owner == member)
             sim.partitions[p].owner = -1;
@@ -146,11 +148,21 @@ static bool next_record(struct job_source *source, int p, struct job_record *rec
         const struct sim_job *job = &sim.jobs[partition->jobs[i]];
         if (job->offset < member->position[p])
             continue;
+        static struct job_header headers[3];
+        size_t count = 0;
+        headers[count++] = (struct job_header){"millrace-batch-id", "night", 5};
+        if (job->priority[0])
+            headers[count++] = (struct job_header){"millrace-priority", job->priority, strlen(job->priority)};
+        if (job->deadline[0])
+            headers[count++] =
+                (struct job_header){"millrace-deadline-ms", job->deadline, strlen(job->deadline)};
         member->position[p] = job->offset + 1;
         *record = (struct job_record){.value = job->value,
                                       .value_bytes = strlen(job->value),
                                       .key = job->name,
                                       .key_bytes = strlen(job->name),
+                                      .headers = headers,
+                                      .header_count = count,
                                       .cluster_id = "sim",
                                       .topic = jobs_topic,
                                       .partition = p,
@@ -169,6 +181,8 @@ bool job_source_poll(struct job_source *source, int timeout_ms, struct job_recor
     if (sim_broker_down() || member->dead)
         return false;
     member->seen_ms = sim_now_ms();
+    if (!member->in_group && member->unaware-- > 0)
+        return false;
     follow_group(source);
     for (int i = 0; i < SIM_PARTITIONS && !source->paused; i++)
         if (next_record(source, (source->turn + i) % SIM_PARTITIONS, record)) {
@@ -268,9 +282,13 @@ static bool take_checkpoint(const struct sink_record *record)
             continue;
         if (record->value && job->answers > 0)
             sim_violate("%s is answered and has a checkpoint", job->name);
+        CHECK(record->value_bytes < sizeof job->checkpoint);
         if (record->value || sim.bug != BUG_CHECKPOINT_KEPT)
             snprintf(job->checkpoint, sizeof job->checkpoint, "%.*s", (int)record->value_bytes,
                      record->value ? record->value : "");
+        char *last = sim.bug == BUG_CHECKPOINT_WRONG ? strchr(job->checkpoint, ']') : NULL;
+        if (last)
+            last[-1] = last[-1] == '1' ? '2' : '1';
     }
     return true;
 }
@@ -328,7 +346,58 @@ static void check_progress(void)
         if (batch_sums_answered(&sums) != partition->results)
             sim_violate("partition %d has %d results and its progress says %lld", p, partition->results,
                         (long long)batch_sums_answered(&sums));
+        else if (sums.input_tokens != partition->input_tokens ||
+                 sums.output_tokens != partition->output_tokens)
+            sim_violate("partition %d has used %ld and %ld tokens and its progress says %lld and %lld", p,
+                        partition->input_tokens, partition->output_tokens, (long long)sums.input_tokens,
+                        (long long)sums.output_tokens);
     }
+}
+
+static const char *header_of(const struct sink_record *record, const char *name)
+{
+    for (size_t i = 0; i < record->header_count; i++)
+        if (strcmp(record->headers[i].name, name) == 0)
+            return record->headers[i].value;
+    return "";
+}
+
+static long number_behind(const char *text, const char *words)
+{
+    const char *at = strstr(text, words);
+    return at ? strtol(at + strlen(words), NULL, 10) : 0;
+}
+
+/* The same bytes as those of a worker that had nothing else to do. */
+static void check_completed(const struct sim_job *job, const struct sink_record *record)
+{
+    const struct sim_body *body = sim_body(job->body);
+    const char *choices = strstr(record->value, "\"choices\":");
+    if (strcmp(header_of(record, "millrace-digest"), body->digest) != 0)
+        sim_violate("%s (body %d) has the digest %.12s and not %.12s", job->name, job->body,
+                    header_of(record, "millrace-digest"), body->digest);
+    else if (!choices || strncmp(choices, body->choices, strlen(body->choices)) != 0)
+        sim_violate("%s (body %d) is answered \"%.100s\" and not \"%.100s\"", job->name, job->body,
+                    choices ? choices : "", body->choices);
+}
+
+static void check_answer(struct sim_job *job, const struct sink_record *record)
+{
+    const char *status = header_of(record, "millrace-status");
+    job->completed = strcmp(status, "completed") == 0;
+    sim_seen.completed += job->completed;
+    sim_seen.cancelled += strcmp(status, "cancelled") == 0;
+    sim_seen.expired += strcmp(status, "expired") == 0;
+    sim_seen.poisoned += strcmp(status, "failed") == 0;
+    if (job->completed)
+        check_completed(job, record);
+    else if (strcmp(status, "cancelled") == 0 && !job->cancelled)
+        sim_violate("%s was not cancelled and is answered so", job->name);
+    else if (strcmp(status, "expired") == 0 &&
+             (!job->deadline_ms || SIM_EPOCH_MS + sim_now_ms() < job->deadline_ms))
+        sim_violate("%s has not expired and is answered so", job->name);
+    else if (strcmp(status, "failed") == 0 && !strstr(record->value, "job_poisoned"))
+        sim_violate("%s failed: %.150s", job->name, record->value);
 }
 
 static void apply_result(const struct finished_result *finished)
@@ -345,8 +414,12 @@ static void apply_result(const struct finished_result *finished)
         job->dead_letters++;
         return;
     }
+    sim_trace("committed: the result of %s, %s", job->name, header_of(record, "millrace-status"));
+    check_answer(job, record);
     job->answers++;
     sim.partitions[job->partition].results++;
+    sim.partitions[job->partition].input_tokens += number_behind(record->value, "\"prompt_tokens\":");
+    sim.partitions[job->partition].output_tokens += number_behind(record->value, "\"completion_tokens\":");
     job->poisoned += strstr(record->value, "job_poisoned") != NULL;
     if (job->answers > 1)
         sim_violate("%s (partition %d, offset %lld) has %d results", job->name, job->partition,
@@ -397,6 +470,8 @@ enum status result_txn_commit(struct result_txn *txn, struct finished_result **r
         return error_set(err, STATUS_INTERNAL, "dead");
     bool expelled = !member->in_group && sim.bug != BUG_LOST_IGNORED;
     if (sim_broker_down() || expelled || sim_chance(sim.faults.abort)) {
+        sim_seen.aborts++;
+        sim_seen.expelled_commits += !member->in_group;
         if (sim.bug == BUG_COMMIT_EARLY && !expelled)
             apply(results, 0, offsets, offset_count);
         return error_set(err, STATUS_TIMEOUT, "aborted");
@@ -411,48 +486,38 @@ enum status result_txn_commit(struct result_txn *txn, struct finished_result **r
     return STATUS_OK;
 }
 
-/* ---- what the simulation does not look at ---- */
+/* ---- the control topic ---- */
+
+struct control_reader {
+    int member;
+};
 
 enum status control_reader_open(struct control_reader **out, const struct config *config, struct error *err)
 {
     (void)config;
     (void)err;
-    *out = NULL;
+    *out = calloc(1, sizeof **out);
+    CHECK(*out != NULL);
+    (*out)->member = sim.joining;
     return STATUS_OK;
 }
 
 void control_reader_close(struct control_reader *reader)
 {
-    (void)reader;
+    free(reader);
 }
 
 bool control_reader_poll(struct control_reader *reader, struct cancellations *cancellations, int wait_ms)
 {
-    (void)reader;
-    (void)cancellations;
+    struct sim_member *member = &sim.members[reader->member];
+    bool found = false;
     (void)wait_ms;
-    return false;
-}
-
-enum status job_parse(struct job **out, const struct job_parse_context *context,
-                      const struct job_record *record, struct job_fault *fault)
-{
-    static const int32_t token = 7;
-    static const struct job_prompt prompt = {.tokens = &token, .count = 1};
-    struct job *job = calloc(1, sizeof *job);
-    (void)context;
-    (void)fault;
-    CHECK(job != NULL);
-    arena_init(&job->arena, 4096);
-    struct sim_job *known = sim_find_job(record->key, record->key_bytes);
-    job->custom_id = known->name;
-    job->batch_id = "";
-    job->id = known->name;
-    job->source = *record;
-    job->source.topic = jobs_topic;
-    job->prompts = &prompt;
-    job->prompt_count = 1;
-    job->sampling = sampling_defaults();
-    *out = job;
-    return STATUS_OK;
+    for (; member->cancels_read < sim.cancel_count && !sim_broker_down() && !member->dead; found = true) {
+        struct cancel_key key;
+        struct error err;
+        int at = member->cancels_read++;
+        CHECK(cancel_read(sim.cancels[at].value, strlen(sim.cancels[at].value), &key, &err) == STATUS_OK);
+        cancellations_add(cancellations, &key, sim.cancels[at].at_ms);
+    }
+    return found;
 }
