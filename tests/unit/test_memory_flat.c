@@ -190,6 +190,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(memory_stays_where_it_is),
     };
     if (argc == 3 && strcmp(argv[1], "--requests") == 0)
-        requests = atoi(argv[2]);
+        requests = (int)strtol(argv[2], NULL, 10);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
