@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The memory that `millrace batch` says at its start that it will take, against what it comes to have: the bundled
-model and a directory of Qwen3-0.6B's shape (weights of zeros, a file of holes), each until the KV pool is full."""
+model and a directory of Qwen3-0.6B's shape (weights of zeros, a file of holes), each until the KV pool is full;
+of the bundled model with as many jobs in flight as there may be."""
 import json
 import pathlib
 import random
@@ -107,8 +108,9 @@ def check(millrace, model, jobs, tokens, *flags):
 
 def main():
     millrace = batch.millrace_argument()
-    check(millrace, BUNDLED, 60, 700, "--engine.kv_memory_mb=96")
-    check(millrace, BUNDLED, 60, 700, "--engine.kv_memory_mb=96", "--engine.kv_backend=contiguous")
+    check(millrace, BUNDLED, 1400, 43, "--engine.kv_memory_mb=96")
+    check(millrace, BUNDLED, 1400, 43, "--engine.kv_memory_mb=96", "--engine.kv_backend=contiguous")
+    check(millrace, BUNDLED, 1500, 24, "--engine.kv_memory_mb=32")
     check(millrace, None, 2, 300, "--engine.kv_memory_mb=64")
 
 

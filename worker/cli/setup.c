@@ -15,6 +15,7 @@
 
 #define SHOWN_LOAD_BYTES ((uint64_t)256 << 20) /* a smaller model is there before a bar is drawn */
 enum { DEFAULT_KV_SHARE = 4, DEFAULT_KV_MOST_MB = 4096, LEAST_KV_BLOCKS = 8 };
+enum { JOB_BYTES = 9216 }; /* of a short job in flight, its sequence and its answer; counted (docs/perf.md) */
 
 static void name_model(struct setup *setup, const char *path)
 {
@@ -92,7 +93,8 @@ static enum status open_model(struct setup *setup, bool show_progress, struct er
 enum status setup_plan_memory(const struct config *config, struct setup_memory *memory, struct error *err)
 {
     uint64_t block_tokens = (uint64_t)config->engine.block_tokens;
-    uint64_t taken = memory->weights + memory->buffers + memory->logits;
+    memory->jobs = (uint64_t)config->limits.max_inflight_jobs * JOB_BYTES;
+    uint64_t taken = memory->weights + memory->buffers + memory->logits + memory->jobs;
     uint64_t bytes = (uint64_t)config->engine.kv_memory_mb << 20;
     memory->limit = config_memory_limit_bytes();
     if (bytes == 0) {
@@ -102,12 +104,12 @@ enum status setup_plan_memory(const struct config *config, struct setup_memory *
     }
     uint64_t blocks = bytes / memory->block;
     if (blocks < LEAST_KV_BLOCKS || taken + bytes > memory->limit)
-        return error_set(
-            err, STATUS_CONFIG,
-            "memory does not suffice: weights and buffers take %llu MB, the KV pool would have %llu MB, the "
-            "limit is %llu MB; change engine.kv_memory_mb or use a smaller weight format",
-            (unsigned long long)(taken >> 20), (unsigned long long)(bytes >> 20),
-            (unsigned long long)(memory->limit >> 20));
+        return error_set(err, STATUS_CONFIG,
+                         "memory does not suffice: weights, buffers and jobs take %llu MB, the KV pool would "
+                         "have %llu MB, the "
+                         "limit is %llu MB; change engine.kv_memory_mb or use a smaller weight format",
+                         (unsigned long long)(taken >> 20), (unsigned long long)(bytes >> 20),
+                         (unsigned long long)(memory->limit >> 20));
     uint64_t most =
         ((uint64_t)memory->context_tokens / block_tokens + 1) * (uint64_t)config->engine.max_sequences;
     if (blocks > most)
@@ -272,7 +274,7 @@ void setup_describe_memory(const struct setup *setup, struct bytes *out)
     bytes_appendf(
         out,
         "memory %.1f MB when the KV pool is full: weights %.1f, KV pool %.1f, step buffers %.1f, logits "
-        "%.1f, other %.1f",
-        megabytes(weights + pool + buffers + m->logits + other), megabytes(weights), megabytes(pool),
-        megabytes(buffers), megabytes(m->logits), megabytes(other));
+        "%.1f, jobs %.1f, other %.1f",
+        megabytes(weights + pool + buffers + m->logits + m->jobs + other), megabytes(weights),
+        megabytes(pool), megabytes(buffers), megabytes(m->logits), megabytes(m->jobs), megabytes(other));
 }

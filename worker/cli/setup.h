@@ -20,6 +20,7 @@ struct setup_options {
 struct setup_memory {
     uint64_t weights, buffers, logits, block; /* in: what is taken, and the size of one KV block */
     uint64_t limit, pool;                     /* out: what this process may use; of the KV pool */
+    uint64_t jobs;                            /* out: of limits.max_inflight_jobs short jobs */
     int32_t context_tokens; /* in: of the longest sequence; out: what the pool holds of it */
     int32_t kv_blocks;      /* out */
 };
