@@ -72,7 +72,7 @@ static struct step_cut choose_cut(const struct step_shape *shape, int32_t rows, 
     int64_t best_cost = INT64_MAX;
     const int32_t least_rows = rows <= 4 ? rows : rows - rows / 3; /* of a step with this plan */
     for (int32_t parts = 1; parts <= STEP_MAX_ROW_PARTS && parts <= least_rows; parts++)
-        for (int pieces = MAX_PIECES_PER_MEMBER; pieces > 0; pieces--) {
+        for (int pieces = team.members == 1 ? 1 : MAX_PIECES_PER_MEMBER; pieces > 0; pieces--) {
             struct step_cut cut = {.row_parts = parts};
             struct sketch sketch;
             sketch_phase(&sketch, shape, rows, parts);
