@@ -25,6 +25,7 @@ enum {
     LEAST_WAIT_MS = 5, /* for an answer that would be committed at once: it does not end a wait */
     MOST_PER_TURN = 64,
     TICK_MS = 100,
+    LAST_SHARE = 4, /* of results.flush_ms: so long the last answer of a topic waits behind a commit */
     LOG_EVERY_MS = 10000,
     LAST_COMMITS = 10,
     SPARE_FLIGHTS = 1024,  /* every topic may have one, however small its share */
@@ -401,10 +402,18 @@ static bool is_on_record(struct intake *intake, const struct flight *flight)
 /* Answers go with the commit that is about to be made: their topics' next ones have time. */
 static void postpone_commits(struct intake *intake)
 {
-    int64_t next_ms = monotime_ms() + intake->shared->config->results.flush_ms;
+    int64_t now_ms = monotime_ms();
     for (int i = 0; i < intake->partition_end; i++)
         if (intake->partitions[i].used && intake->partitions[i].dirty)
-            intake->partitions[i].lane->next_commit_ms = next_ms;
+            intake->partitions[i].lane->committed_ms = now_ms;
+}
+
+/* When an answer of the topic is committed: under load many go together; where no other runs there is hardly
+ * any to wait for. */
+static int64_t commit_time(const struct intake *intake, const struct lane *lane, bool others)
+{
+    int64_t flush_ms = intake->shared->config->results.flush_ms;
+    return lane->committed_ms + (others ? flush_ms : flush_ms / LAST_SHARE);
 }
 
 /* Puts on record that these are about to start. False: the broker did not take it, nothing may start. */
@@ -535,14 +544,13 @@ static void measure(struct intake *intake)
     }
 }
 
-/* Under load many answers go together. Those of a topic that had none for a while, or of which nothing else
- * runs, wait for no others. */
+/* Each topic's answers wait for their own kind only, whatever other topics do. */
 static bool commit_is_due(const struct intake *intake, int64_t now_ms)
 {
     for (int i = 0; i < intake->partition_end && now_ms >= intake->retry_ms; i++) {
         const struct partition *partition = &intake->partitions[i];
-        if (partition->used && partition->dirty &&
-            (partition->lane->count == 0 || now_ms >= partition->lane->next_commit_ms))
+        const struct lane *lane = partition->lane;
+        if (partition->used && partition->dirty && now_ms >= commit_time(intake, lane, lane->count > 0))
             return true;
     }
     return false;
@@ -619,7 +627,7 @@ static int time_to_wait(const struct intake *intake)
         return 0;
     for (size_t i = 0; i < intake->shared->config->kafka.topics.count; i++) {
         const struct lane *lane = &intake->lanes[i];
-        int64_t commit_ms = lane->count == 1 ? now_ms : lane->next_commit_ms;
+        int64_t commit_ms = commit_time(intake, lane, lane->count > 1);
         if ((lane->count > 0 || commit_ms > now_ms) && commit_ms < until_ms)
             until_ms = commit_ms;
     }

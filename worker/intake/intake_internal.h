@@ -27,7 +27,7 @@ struct lane {
     const char *topic;
     size_t share, count; /* flights at most, and now */
     bool paused;
-    int64_t next_commit_ms; /* its answers wait so long for more to go with them */
+    int64_t committed_ms; /* when answers of it were committed last */
 };
 
 struct partition {
