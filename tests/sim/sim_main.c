@@ -32,8 +32,9 @@ enum { SEEN_FROM = 500, MOST_TURNS = 60000, CHECK_EVERY = 32, ATTEMPTS = 3, MANY
 struct sim sim;
 struct sim_seen sim_seen;
 static struct sim_worker workers[SIM_WORKERS];
-static struct config config;
-static bool killing; /* workers of this seed end for no fault of a job's */
+static const struct config *defaults;
+static struct config config; /* a copy that seeds change */
+static bool killing;         /* workers of this seed end for no fault of a job's */
 static bool in_seed;
 static jmp_buf out_of_seed;
 
@@ -469,12 +470,11 @@ static bool print_seen(bool all)
 static void open_all(void)
 {
     static const struct monotime_source source = {virtual_ns, virtual_wall_ms, NULL};
-    const struct config *defaults;
     struct error err;
     mallopt(M_MMAP_THRESHOLD, 1 << 17);  /* large tables of which little is used come as untouched pages */
     log_set_level((enum log_level) - 1); /* what goes wrong here is meant to */
     CHECK(config_open(&defaults, &(struct config_source){.ignore_environment = true}, &err) == STATUS_OK);
-    config = *defaults; /* its texts are never freed */
+    config = *defaults;
     CHECK(offset_ledger_open(&sim.reader, (size_t)config.limits.max_partition_window, &err) == STATUS_OK);
     monotime_replace(&source);
     sim_zmq_wait = serve_replay;
@@ -509,5 +509,6 @@ int main(int argc, char **argv)
         failed = !print_seen(seeds >= SEEN_FROM);
     offset_ledger_close(sim.reader);
     sim_model_close();
+    config_close(defaults);
     return failed ? 1 : 0;
 }
