@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // One tiny model of random weights for all workers: its step buffers are used by one of them at a time. Half
-// of the bodies ask for log-probabilities, whose digits show any change of a key or a value; the others
-// choose at a temperature that makes much of small differences, and can be resumed. What each is answered is
-// found out once, by a worker with room for everything and no tier.
+// of the bodies ask for one plain choice at a temperature that makes much of small differences, and can be
+// resumed; the others have log-probabilities, whose digits show any change of a key or a value, several
+// choices, beams, two prompts, stops. What each is answered is found out once, by a worker with room for
+// everything and no tier.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,10 +62,11 @@ static int add_text(struct sim_body *body, int at, const char *text)
     return at + snprintf(body->json + at, sizeof body->json - (size_t)at, "%s", text);
 }
 
-static int add_prompt(struct sim_body *body, int index)
+static int add_ids(struct sim_body *body, int index, int at)
 {
     int family = index % FAMILIES, shared = (int)sim_random(FAMILY_TOKENS + 1);
-    int count = shared + 1 + (int)sim_random(24), at = add_text(body, 0, "\"prompt\":[");
+    int count = shared + 1 + (int)sim_random(24);
+    at = add_text(body, at, "[");
     for (int i = 0; i < count; i++) {
         int token = 1 + (i < shared ? (family * 1000 + i * 37) % (VOCAB - 1) : (int)sim_random(VOCAB - 1));
         at += snprintf(body->json + at, sizeof body->json - (size_t)at, "%s%d", i ? "," : "", token);
@@ -72,26 +74,33 @@ static int add_prompt(struct sim_body *body, int index)
     return add_text(body, at, "]");
 }
 
+static int add_prompt(struct sim_body *body, int index, bool two)
+{
+    int at = add_text(body, 0, two ? "\"prompt\":[" : "\"prompt\":");
+    at = add_ids(body, index, at);
+    return two ? add_text(body, add_ids(body, index, add_text(body, at, ",")), "]") : at;
+}
+
+/* Odd ones go on to max_tokens, and can be resumed. */
 static void make_body(int index)
 {
+    static const char *const kinds[] = {
+        [0] = "\"temperature\":1,\"logprobs\":2",
+        [2] = "\"temperature\":0.002,\"n\":2",
+        [3] = "\"temperature\":0.002,\"ignore_eos\":true,\"cache_salt\":\"other\"",
+        [4] = "\"temperature\":1,\"logprobs\":2,\"n\":2,\"repetition_penalty\":1.1",
+        [6] = "\"temperature\":0,\"logprobs\":1,\"stream\":true",
+        [8] = "\"temperature\":1,\"logprobs\":0,\"stop\":[\"e\",\"a\"]",
+        [10] = "\"use_beam_search\":true,\"n\":2,\"temperature\":0",
+        [12] = "\"temperature\":0.002,\"echo\":true,\"stop_token_ids\":[70,71,72]",
+        [14] = "\"temperature\":0.002,\"logprobs\":1", /* two prompts */
+        [15] = NULL,
+    };
     struct sim_body *body = &bodies[index];
-    int at = add_prompt(body, index);
-    at += snprintf(body->json + at, sizeof body->json - (size_t)at, ",\"max_tokens\":%d,\"seed\":%d",
+    int kind = index % 16, at = add_prompt(body, index, kind == 14);
+    at += snprintf(body->json + at, sizeof body->json - (size_t)at, ",\"max_tokens\":%d,\"seed\":%d,",
                    6 + (int)sim_random(14), index);
-    switch (index % 8) {
-    case 0:
-    case 4:
-        add_text(body, at, ",\"temperature\":1,\"logprobs\":2");
-        break;
-    case 2:
-        add_text(body, at, ",\"temperature\":0.002,\"n\":2");
-        break;
-    case 6:
-        add_text(body, at, ",\"temperature\":0,\"logprobs\":1,\"stream\":true");
-        break;
-    default:
-        add_text(body, at, ",\"temperature\":0.002,\"ignore_eos\":true");
-    }
+    add_text(body, at, kinds[kind] ? kinds[kind] : "\"temperature\":0.002,\"ignore_eos\":true");
 }
 
 /* ---- answers ---- */
