@@ -354,9 +354,10 @@ class TopicReader:
         self.next = {partition: 0 for partition in range(kafka.topics()[topic])}
 
     def poll(self, wait_ms=50):
-        out = []
-        for partition in self.next:
-            records, self.next[partition] = self.kafka.fetch(
-                self.topic, partition, self.next[partition], wait_ms, self.committed)
+        """All or nothing: where one partition fails, nothing of another is taken and then forgotten."""
+        out, after = [], {}
+        for partition, offset in self.next.items():
+            records, after[partition] = self.kafka.fetch(self.topic, partition, offset, wait_ms, self.committed)
             out.extend(records)
+        self.next = after
         return out
