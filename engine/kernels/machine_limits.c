@@ -7,7 +7,8 @@
 #include "engine/kernels/products_amx.h"
 
 /* Ways of reading: how many runs of memory a member reads side by side, and how far ahead it asks. Which of
- * them is fastest changes with the state of the machine, so that each sample tries all of them. */
+ * them is fastest changes with the state of the machine, so that each sample tries all of them and takes the
+ * second best: the best of four neighbouring moments is luck, some 10 % above what lasts. */
 static const struct read_shape {
     int runs;
     size_t ahead_bytes;
@@ -44,7 +45,7 @@ static void read_share(void *context, int member, int members)
 
 double machine_read_bandwidth(struct thread_team *team, const void *memory, size_t bytes)
 {
-    double best = 0.0;
+    double best = 0.0, second = 0.0;
     for (int i = 0; i < READ_SHAPES; i++) {
         struct reading reading = {.memory = (const uint8_t *)memory + bytes / READ_SHAPES * (size_t)i,
                                   .bytes = bytes / READ_SHAPES,
@@ -52,9 +53,10 @@ double machine_read_bandwidth(struct thread_team *team, const void *memory, size
         const int64_t begin_ns = monotime_ns();
         thread_team_run(team, read_share, &reading);
         const double rate = (double)reading.bytes / (double)(monotime_ns() - begin_ns) * 1e9;
+        second = rate > best ? best : rate > second ? rate : second;
         best = rate > best ? rate : best;
     }
-    return best;
+    return second;
 }
 
 /* Four independent chains of scalar fused operations, as the compiler vectorises them for any CPU. */
