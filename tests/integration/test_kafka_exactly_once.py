@@ -80,10 +80,12 @@ class Results:
 
 
 class Chaos:
-    """One broken thing at a time, every few seconds; each is mended at once, or with the next blow."""
+    """One broken thing at a time, every few seconds; each is mended at once, or with the next blow. More jobs come just
+    before the broker or Redis is killed, so that there is work to hit however fast the workers are."""
 
-    def __init__(self, arguments, workers, broker, redis):
+    def __init__(self, arguments, workers, broker, redis, feed):
         self.rng, self.workers, self.broker, self.redis = random.Random(arguments.seed), workers, broker, redis
+        self.feed = feed
         self.rare = ["broker"] * arguments.broker_kills + ["redis"] * arguments.redis_kills
         self.rng.shuffle(self.rare)
         self.log, self.redis_down = [], False
@@ -96,6 +98,9 @@ class Chaos:
             self.redis.start()
             self.redis_down = False
         what = self.rare.pop() if self.rare and len(self.log) % 2 else "worker"
+        if what != "worker":
+            self.feed()
+            time.sleep(self.rng.uniform(0, 1))
         if what == "broker":
             self.broker.kill()
             self.broker.start()
@@ -136,7 +141,6 @@ def start_workers(arguments, space, broker, redis, model):
 
 def produce(broker, jobs):
     with broker.connect() as kafka:
-        create_topics(kafka)
         for partition in range(6):
             mine = [(name.encode(), value, [("millrace-stream", b"1")]) for i, (name, value) in enumerate(jobs)
                     if i % 6 == partition]
@@ -158,12 +162,17 @@ def run(arguments, space, broker):
     jobs = make_jobs(arguments.jobs, arguments.seed)
     expected = reference(space, arguments.millrace, model, jobs)
     assert len(expected) == len(jobs), "the reference run answered %d of %d jobs" % (len(expected), len(jobs))
-    produce(broker, jobs)
+    with broker.connect() as kafka:
+        create_topics(kafka)
+    blows = arguments.broker_kills + arguments.redis_kills
+    portions = [jobs[i::blows + 1] for i in range(blows + 1)]
+    produce(broker, portions.pop())
     redis = Redis(space).start() if arguments.redis_kills else None
     workers = start_workers(arguments, space, broker, redis, model)
     workers[0].wait_ready()
     stalled = StreamReader(workers[0].stream, receive_bytes=4096)  # subscribes and never reads
-    chaos, results = Chaos(arguments, workers, broker, redis), Results(broker)
+    chaos = Chaos(arguments, workers, broker, redis, lambda: produce(broker, portions.pop()))
+    results = Results(broker)
     began = time.monotonic()
     while time.monotonic() - began < arguments.limit_s:
         time.sleep(0.3)
