@@ -173,7 +173,7 @@ extern struct generation_context sim_generation;
 /* sim_worker.c: one worker, its stages turned one after the other. */
 struct sim_worker {
     int member;
-    char name[8], live[24], replay[24];
+    char name[16], live[32], replay[32];
     struct config config;
     struct engine_options engine_options;
     size_t host_blocks; /* 0: no host memory */

@@ -36,7 +36,6 @@ struct live {        /* one accepted job */
     enum status reason; /* of a cancellation, OK: none */
     bool streaming;     /* formatting has begun: it goes on to the end */
     uint64_t seq;
-    uint32_t attempt; /* of its stream */
     int64_t last_token_ns;
     size_t topic_bytes;
     char topic[TOPIC_BYTES];
@@ -49,7 +48,6 @@ struct emit {
     struct token_stream *stream; /* NULL: disabled */
     struct live *live;           /* [capacity] at handle % capacity, then linear */
     size_t capacity;
-    uint32_t retried; /* streams that ended because their job goes to another worker, which may be this one */
     struct bytes chunks;
     struct result_record record;
     struct finished_result *outbox, **outbox_end; /* to be sent, in order; what failed comes back here */
@@ -259,15 +257,11 @@ static uint32_t read_u32le(const char *at)
     return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
 }
 
-/* A job that comes back to this worker begins a stream that no reader takes for the one it has seen. */
 static void stream_one(struct emit *emit, struct live *live, uint32_t flags, const char *chunk, size_t bytes)
 {
-    if (live->seq == 0) {
-        flags |= TOKEN_STREAM_FIRST;
-        live->attempt = generation_job(live->generation)->attempt + emit->retried;
-    }
-    token_stream_publish(emit->stream, live->topic, live->topic_bytes, live->seq++, live->attempt, flags,
-                         chunk, bytes);
+    flags |= live->seq == 0 ? TOKEN_STREAM_FIRST : 0;
+    token_stream_publish(emit->stream, live->topic, live->topic_bytes, live->seq++,
+                         generation_job(live->generation)->stream_attempt, flags, chunk, bytes);
 }
 
 static void stream_chunks(struct emit *emit, struct live *live)
@@ -282,10 +276,8 @@ static void stream_chunks(struct emit *emit, struct live *live)
 
 static void end_stream(struct emit *emit, struct live *live, bool retry)
 {
-    if (!live->streaming)
-        return;
-    stream_one(emit, live, TOKEN_STREAM_LAST | (retry ? TOKEN_STREAM_RETRY : 0), "[DONE]", 6);
-    emit->retried += retry;
+    if (live->streaming)
+        stream_one(emit, live, TOKEN_STREAM_LAST | (retry ? TOKEN_STREAM_RETRY : 0), "[DONE]", 6);
 }
 
 static bool decide_streaming(struct emit *emit, struct live *live)

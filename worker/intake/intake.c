@@ -224,6 +224,7 @@ static void take_revoked(void *context, const struct job_source_partition *revok
     if (!partition)
         return;
     intake->shared->metrics->rebalances++;
+    intake->taken_away++;
     take_answers(intake);
     if (!lost && !intake->closing) {
         leave(intake, partition);
@@ -295,6 +296,7 @@ static void start_job(struct intake *intake, struct flight *flight, struct job *
     CHECK(command != NULL);
     *command = (struct engine_command){.type = ENGINE_COMMAND_JOB, .job = job, .job_handle = flight->handle};
     job->attempt = flight->attempts;
+    job->stream_attempt = flight->attempts + intake->taken_away;
     if (checkpoints_has(intake->checkpoints, job->source.topic, job->source.partition, job->source.offset))
         checkpoints_resume(intake->checkpoints, job, intake->shared->generation->system_fingerprint);
     flight->deadline_ms = job->deadline_ms;

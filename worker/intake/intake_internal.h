@@ -61,7 +61,8 @@ struct intake {
     struct result_txn *txn;                     /* exactly once; NULL: at least once */
     struct finished_result *ready[MOST_IN_TXN]; /* answered in the ledgers, not committed yet */
     size_t ready_count;
-    int64_t core_ns; /* processor time when it was last shared out */
+    uint32_t taken_away; /* partitions, so far: what comes back of them is another attempt to readers */
+    int64_t core_ns;     /* processor time when it was last shared out */
     int64_t next_tick_ms, retry_ms, next_start_ms, logged_ms;
 };
 

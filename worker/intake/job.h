@@ -73,6 +73,7 @@ struct job {
     int64_t created_s;   /* the record's timestamp in seconds */
     int64_t received_ns; /* monotonic, for queue and end-to-end times */
     uint32_t attempt;
+    uint32_t stream_attempt; /* to readers: higher each time that the job comes back to this worker */
 };
 
 void job_close(struct job *job);
