@@ -237,7 +237,8 @@ static void of_two_workers_one_computes(void **state)
     run(a, b);
     assert_int_equal(computed(a) + computed(b), PREFIX + 16 * (PROMPT - PREFIX));
     struct kv_bridge_stats of_a = stats_of(a), of_b = stats_of(b);
-    /* One request of the other worker, the rest is behind it; none, if it looked when all was stored already. */
+    /* One request of the other worker, the rest is behind it; none, if it looked when all was stored already.
+     */
     assert_in_range(of_a.waits + of_b.waits, 0, 1);
     for (size_t i = 0; i < 8; i++) {
         compare_alone(a, i);
