@@ -47,6 +47,17 @@ static struct sim_stream *stream_of(struct sim_job *job, uint64_t epoch, uint32_
     return stream;
 }
 
+/* One worker runs a job once at a time: an attempt is over before it begins the next. */
+static void check_others(const struct sim_job *job, const struct sim_stream *stream)
+{
+    for (int i = 0; i < SIM_MOST_STREAMS; i++) {
+        const struct sim_stream *other = &job->streams[i];
+        if (other != stream && other->begun && !other->ended && other->epoch == stream->epoch)
+            sim_violate("%s: attempts %u and %u are published side by side", job->name, other->attempt,
+                        stream->attempt);
+    }
+}
+
 void sim_stream_published(const char *topic, size_t topic_bytes, uint64_t seq, uint64_t epoch,
                           uint32_t attempt, uint32_t flags)
 {
@@ -62,6 +73,7 @@ void sim_stream_published(const char *topic, size_t topic_bytes, uint64_t seq, u
                     (unsigned long long)stream->next);
     else if ((seq == 0) != ((flags & TOKEN_STREAM_FIRST) != 0))
         sim_violate("%s: chunk %llu has the flags %u", job->name, (unsigned long long)seq, flags);
+    check_others(job, stream);
     stream->next = seq + 1;
     stream->ended = (flags & TOKEN_STREAM_LAST) != 0;
 }
