@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Matrix products on AVX2 and FMA: weight panels of 16 columns against register tiles of 1 to 6 rows.
+// Matrix products on AVX2 and FMA: weight panels of 16 columns against register tiles of 2 to 6 rows; one row
+// alone goes past several panels at a time.
 //
 // Invariant: an output element is one accumulator lane that takes k in ascending order (int8: exact; int4:
 // the groups of k in ascending order, exact inside), whatever the tile's height. A long k is cut into blocks,
@@ -231,7 +232,7 @@ ALWAYS_INLINE void int4_tile(const int rows, const struct tile *t)
 }
 
 /* One function per format and height, so that accumulators live in registers. */
-#define HEIGHTS(X, format) X(format, 1) X(format, 2) X(format, 3) X(format, 4) X(format, 5) X(format, 6)
+#define HEIGHTS(X, format) X(format, 2) X(format, 3) X(format, 4) X(format, 5) X(format, 6)
 #define DEFINE_TILE(format, rows)                            \
     static void tile_##format##_##rows(const struct tile *t) \
     {                                                        \
@@ -321,6 +322,121 @@ static void multiply_block(const struct product *p, int32_t tile, int32_t tile_e
     }
 }
 
+/* ---- one row ----
+ * The arithmetic is little and memory is all. A core that reads one run of memory waits for it; so several
+ * panels are read side by side, each front to back, and asked for a little ahead. */
+
+enum { MOST_ABREAST = 4, ROW_AHEAD_BYTES = 1024 };
+
+/* Panel `p` of those side by side, which lie apart_bytes from each other. */
+ALWAYS_INLINE struct tile tile_abreast(const struct tile *first, int p, size_t apart_bytes)
+{
+    struct tile t = *first;
+    t.header += (size_t)p * apart_bytes;
+    t.w += (size_t)p * apart_bytes;
+    return t;
+}
+
+ALWAYS_INLINE void plain_abreast(enum weight_format format, const int abreast, const struct tile *first,
+                                 size_t apart_bytes, __m256 acc[][2])
+{
+    const uint8_t *w = first->w, *x = first->x;
+    for (int32_t line = 0; line < first->lines; line++) {
+        UNROLL
+        for (int p = 0; p < abreast; p++) {
+            const uint8_t *mine = w + (size_t)p * apart_bytes;
+            _mm_prefetch((const char *)mine + ROW_AHEAD_BYTES, _MM_HINT_T0);
+            take_step(format, 0, 1, &acc[p], mine, x);
+            if (format != WEIGHT_F32)
+                take_step(format, 1, 1, &acc[p], mine, x);
+        }
+        w += LINE_BYTES, x += line_units(format) * UNIT_BYTES;
+    }
+    for (int p = 0; p < abreast && format == WEIGHT_INT8; p++) {
+        const struct tile t = tile_abreast(first, p, apart_bytes);
+        acc[p][0] = scaled(&t, 0, 0, acc[p][0]), acc[p][1] = scaled(&t, 0, 1, acc[p][1]);
+    }
+}
+
+ALWAYS_INLINE void int4_abreast(const int abreast, const struct tile *first, size_t apart_bytes,
+                                __m256 acc[][2])
+{
+    for (int32_t group = 0; group < first->lines / INT4_GROUP_LINES; group++) {
+        UNROLL
+        for (int p = 0; p < abreast; p++) {
+            const struct tile t = tile_abreast(first, p, apart_bytes);
+            const uint8_t *ahead = t.w + (size_t)group * INT4_GROUP_BYTES + ROW_AHEAD_BYTES;
+            UNROLL
+            for (size_t line = 0; line < INT4_GROUP_BYTES; line += LINE_BYTES)
+                _mm_prefetch((const char *)ahead + line, _MM_HINT_T0);
+            int4_group(1, &acc[p], &t, group);
+        }
+    }
+    const __m256 scale = _mm256_set1_ps(tail_scale(first, 0));
+    for (int p = 0; p < abreast; p++)
+        acc[p][0] = _mm256_mul_ps(acc[p][0], scale), acc[p][1] = _mm256_mul_ps(acc[p][1], scale);
+}
+
+/* The panel of column n and those that follow it at distances of `apart` panels. */
+ALWAYS_INLINE void multiply_abreast(enum weight_format format, const int abreast, const struct product *p,
+                                    int32_t n, int32_t apart)
+{
+    const size_t apart_bytes = (size_t)apart * p->panel_bytes;
+    struct tile t = {.header = (const uint8_t *)p->w->data + (size_t)(n / COLUMNS) * p->panel_bytes,
+                     .x = p->x->data,
+                     .x_tail = tile_tail(p, 0),
+                     .lines = panel_lines(format, p->w->k),
+                     .last = true};
+    t.w = t.header + line_offset(format, 0);
+    t.corrections = t.x_tail + UNIT_BYTES;
+    __m256 acc[MOST_ABREAST][2];
+    for (int i = 0; i < abreast; i++)
+        acc[i][0] = acc[i][1] = _mm256_setzero_ps();
+    if (format == WEIGHT_INT4)
+        int4_abreast(abreast, &t, apart_bytes, acc);
+    else
+        plain_abreast(format, abreast, &t, apart_bytes, acc);
+    for (int i = 0; i < abreast; i++, n += apart * COLUMNS) {
+        t.columns = p->n_end - n < COLUMNS ? p->n_end - n : COLUMNS;
+        t.bias = p->bias ? p->bias + n : NULL;
+        t.y = p->y + n;
+        store_row(&t, 0, acc[i][0], acc[i][1]);
+    }
+}
+
+/* Runs of panels side by side, so that what is asked for ahead of a panel's end is the next one's begin. */
+ALWAYS_INLINE void multiply_row(enum weight_format format, const struct product *p)
+{
+    int32_t left = (p->n_end - p->n_begin + COLUMNS - 1) / COLUMNS, n = p->n_begin;
+    while (left > 0) {
+        const int abreast = left >= 4 ? 4 : left >= 2 ? 2 : 1;
+        const int32_t run = left / abreast;
+        for (int32_t i = 0; i < run; i++, n += COLUMNS) {
+            if (abreast == 4)
+                multiply_abreast(format, 4, p, n, run);
+            else if (abreast == 2)
+                multiply_abreast(format, 2, p, n, run);
+            else
+                multiply_abreast(format, 1, p, n, run);
+        }
+        n += (abreast - 1) * run * COLUMNS;
+        left -= abreast * run;
+    }
+}
+
+#define DEFINE_ROW(format)                            \
+    static void row_##format(const struct product *p) \
+    {                                                 \
+        multiply_row(WEIGHT_##format, p);             \
+    }
+DEFINE_ROW(F32)
+DEFINE_ROW(BF16)
+DEFINE_ROW(INT8)
+DEFINE_ROW(INT4)
+
+static void (*const rows_of_one[4])(const struct product *p) = {
+    [WEIGHT_F32] = row_F32, [WEIGHT_BF16] = row_BF16, [WEIGHT_INT8] = row_INT8, [WEIGHT_INT4] = row_INT4};
+
 void avx2_matmul(float *y, size_t y_stride, const struct weight *w, const struct activation *x,
                  const float *bias, int32_t n_begin, int32_t n_end)
 {
@@ -335,6 +451,10 @@ void avx2_matmul(float *y, size_t y_stride, const struct weight *w, const struct
                               .n_end = n_end,
                               .panel_bytes = panel_bytes(w->format, w->k),
                               .tiles = activation_tiles(x->rows)};
+    if (x->rows == 1) {
+        rows_of_one[w->format](&p);
+        return;
+    }
     const struct cut rows = cut_evenly(p.tiles.parts, BLOCK_TILES);
     const int32_t lines = panel_lines(w->format, w->k);
     const bool whole_k = p.tiles.parts == 1 || w->format == WEIGHT_INT4; /* one pass, or sums leave y */
