@@ -160,6 +160,7 @@ struct depth {
     const float *x; /* [queries][x_stride] */
     size_t x_stride;
     const uint8_t *lines[MAX_LINES], *next[MAX_LINES]; /* next: will be wanted soon */
+    size_t next_bytes;                                 /* of each next[], from pair to pair */
     size_t pair_bytes;                                 /* from elements i, i + 1 to i + 2, i + 3 */
     size_t second_bytes;                               /* from element i to i + 1; bf16: none */
     int32_t elements;
@@ -176,6 +177,12 @@ ALWAYS_INLINE __m256 load_element(enum kv_format format, const int element, cons
     const __m256i pair = _mm256_load_si256((const __m256i *)at);
     return _mm256_castsi256_ps(element == 0 ? _mm256_slli_epi32(pair, 16)
                                             : _mm256_and_si256(pair, _mm256_set1_epi32((int)0xffff0000u)));
+}
+
+/* Bytes of two elements of a line. */
+ALWAYS_INLINE size_t pair_line_bytes(enum kv_format format)
+{
+    return 2 * LANES * lane_bytes(format) * (format == KV_BF16 ? 1 : 2);
 }
 
 /* One element for queries [first, last), which lie at x. */
@@ -214,16 +221,17 @@ ALWAYS_INLINE void accumulate(enum kv_format format, const int queries, const in
                               __m256 acc[][2 * MAX_LINES], const struct depth *depth)
 {
     const float *x = depth->x;
-    size_t at = 0;
+    size_t at = 0, next = 0;
     for (int32_t left = depth->elements; left > 1; left -= 2, x += 2, at += depth->pair_bytes) {
         take_element(format, queries, lines, 0, acc, depth, x, at);
         take_element(format, queries, lines, 1, acc, depth, x, at);
         UNROLL
         for (int l = 0; l < lines; l++) {
-            _mm_prefetch((const char *)depth->next[l] + at, _MM_HINT_T0);
-            if (format != KV_BF16)
-                _mm_prefetch((const char *)depth->next[l] + at + depth->second_bytes, _MM_HINT_T0);
+            _mm_prefetch((const char *)depth->next[l] + next, _MM_HINT_T0);
+            if (format == KV_F32)
+                _mm_prefetch((const char *)depth->next[l] + next + CACHE_LINE_BYTES, _MM_HINT_T0);
         }
+        next += depth->next_bytes;
     }
     if (depth->elements % 2 != 0) /* the pair's second token may not be stored: leave it out */
         take_element(format, queries, lines, 0, acc, depth, x, at);
@@ -241,6 +249,7 @@ ALWAYS_INLINE void score(enum kv_format format, const int queries, const int lin
                           .x_stride = (size_t)h->dim,
                           .pair_bytes = GROUP_TOKENS * lane_bytes(format) * (format == KV_BF16 ? 1 : 2),
                           .second_bytes = GROUP_TOKENS * lane_bytes(format),
+                          .next_bytes = pair_line_bytes(format),
                           .elements = h->dim};
     __m256 acc[TILE_QUERIES][2 * MAX_LINES];
     UNROLL
@@ -296,7 +305,10 @@ ALWAYS_INLINE void mix(enum kv_format format, const int queries, const int lines
     const size_t columns = (size_t)h->dim * lane_bytes(format);
     struct depth depth = {.x_stride = TILE_TOKENS,
                           .pair_bytes = columns * (format == KV_BF16 ? 1 : 2),
-                          .second_bytes = columns};
+                          .second_bytes = columns,
+                          .next_bytes = (size_t)lines * pair_line_bytes(format)};
+    const int32_t parts = h->dim / (16 * lines); /* of a group's V, by the calls of this function */
+    int32_t part = d / (16 * lines) * TILE_GROUPS;
     __m256 acc[TILE_QUERIES][2 * MAX_LINES];
     UNROLL
     for (int i = 0; i < queries; i++)
@@ -310,8 +322,12 @@ ALWAYS_INLINE void mix(enum kv_format format, const int queries, const int lines
         UNROLL
         for (int l = 0; l < lines; l++) {
             const size_t at = h->half_bytes + ((size_t)d + (size_t)l * 2 * LANES) * lane_bytes(format);
-            depth.lines[l] = tile->groups[g] + at, depth.next[l] = tile->next[g] + at;
+            depth.lines[l] = tile->groups[g] + at;
+            depth.next[l] =
+                tile->next[part / parts] + h->half_bytes +
+                ((size_t)(part % parts) * (GROUP_TOKENS / 2) * lines + (size_t)l) * pair_line_bytes(format);
         }
+        part++;
         accumulate(format, queries, lines, acc, &depth);
     }
     UNROLL
@@ -422,7 +438,14 @@ static int32_t first_tile(const struct heads *h, const struct attention_span *sp
     return oldest > span->begin ? oldest / TILE_TOKENS * TILE_TOKENS : span->begin;
 }
 
-static void attend_span(const struct heads *h, const struct attention_span *span)
+/* What comes after a span: the span of a head. */
+struct sequel {
+    const struct heads *head;
+    const struct attention_span *span; /* NULL: nothing that is known */
+};
+
+/* The sequel's first groups are asked for during the span's last tile. */
+static void attend_span(const struct heads *h, const struct attention_span *span, struct sequel sequel)
 {
     const int32_t begin = span->first * h->group, count = span->rows * h->group;
     const struct cut cut = cut_evenly(count, TILE_QUERIES);
@@ -430,7 +453,10 @@ static void attend_span(const struct heads *h, const struct attention_span *span
     find_groups(h, span, tile.first, tile.next);
     for (; tile.first < span->end; tile.first += TILE_TOKENS) {
         memcpy(tile.groups, tile.next, sizeof tile.groups);
-        find_groups(h, span, tile.first + TILE_TOKENS, tile.next);
+        if (tile.first + TILE_TOKENS < span->end)
+            find_groups(h, span, tile.first + TILE_TOKENS, tile.next);
+        else if (sequel.span)
+            find_groups(sequel.head, sequel.span, sequel.span->begin, tile.next);
         for (int32_t part = 0; part < cut.parts; part++) {
             const int32_t first = begin + cut_at(cut, part), last = begin + cut_at(cut, part + 1);
             const int32_t tokens = tokens_seen(h, first, last, tile.first);
@@ -485,10 +511,14 @@ void avx2_attention_spans(const struct attention_args *args, const struct attent
     h.queries = scratch;
     h.q = (float *)(h.queries + count);
     h.acc = h.q + (size_t)count * (size_t)h.dim;
+    struct heads next = h;
     for (h.kv_head = kv_head_begin; h.kv_head < kv_head_end; h.kv_head++) {
+        next.kv_head = h.kv_head + 1;
         start(&h);
-        for (int32_t i = 0; i < span_count; i++)
-            attend_span(&h, &spans[i]);
+        for (int32_t i = 0; i + 1 < span_count; i++)
+            attend_span(&h, &spans[i], (struct sequel){&h, &spans[i + 1]});
+        attend_span(&h, &spans[span_count - 1],
+                    (struct sequel){&next, next.kv_head < kv_head_end ? spans : NULL});
         finish(&h);
     }
 }

@@ -15,7 +15,10 @@
 #include "engine/model/layout.h"
 #include "engine/model/rope.h"
 
-enum { ITEMS_PER_MEMBER = 2 };
+enum {
+    ITEMS_PER_MEMBER = 2,       /* of attention, when its clusters are made */
+    LEAST_ITEMS_PER_MEMBER = 12 /* when several kv heads are taken together */
+};
 
 /* ---- operands ---- */
 
@@ -240,8 +243,9 @@ static void finish_rows(const struct forward *f, const struct layer_weights *w, 
     forward_barrier(f);
 }
 
+/* kv heads [begin, end) of a cluster. */
 static void attend(const struct forward *f, const struct attention_cluster *cluster, int32_t layer,
-                   int32_t kv_head)
+                   int32_t begin, int32_t end)
 {
     const struct model *model = f->model;
     const struct hparams *h = &model->hparams;
@@ -271,20 +275,34 @@ static void attend(const struct forward *f, const struct attention_cluster *clus
     };
     void *scratch = model->buffers.scratch + (size_t)f->member * model->buffers.scratch_bytes;
     if (cluster->parts == 1)
-        model->kernels->attention(&args, kv_head, kv_head + 1, scratch);
+        model->kernels->attention(&args, begin, end, scratch);
     else
-        model->kernels->attention_spans(&args, rows, spans, cluster->spans, kv_head, kv_head + 1, scratch);
+        model->kernels->attention_spans(&args, rows, spans, cluster->spans, begin, end, scratch);
 }
 
-/* Items are (kv head, cluster), taken by whoever is free; of a prompt the last rows, which attend to most,
+/* kv heads of a cluster that a member takes together, because keys and values of one are asked for while the
+ * one before is worked on: as many as leave every member enough items. */
+static int32_t heads_together(const struct forward *f, int32_t clusters)
+{
+    const int32_t kv_heads = f->model->hparams.kv_heads;
+    int32_t together = 1;
+    while (kv_heads % (2 * together) == 0 && clusters * (kv_heads / (2 * together)) >=
+                                                 thread_team_size(f->model->team) * LEAST_ITEMS_PER_MEMBER)
+        together *= 2;
+    return together;
+}
+
+/* Items are (kv heads, cluster), taken by whoever is free; of a prompt the last rows, which attend to most,
  * first, so that what is left at the end is little. */
 static void attend_rows(const struct forward *f, int32_t layer)
 {
     const struct attention_plan *plan = &f->model->buffers.attention;
-    const int32_t items = f->model->hparams.kv_heads * plan->cluster_count;
-    for (int32_t i = thread_team_next(f->model->team); i < items; i = thread_team_next(f->model->team))
-        attend(f, &plan->clusters[plan->cluster_count - 1 - i % plan->cluster_count], layer,
-               i / plan->cluster_count);
+    const int32_t clusters = plan->cluster_count, together = heads_together(f, clusters);
+    const int32_t items = f->model->hparams.kv_heads / together * clusters;
+    for (int32_t i = thread_team_next(f->model->team); i < items; i = thread_team_next(f->model->team)) {
+        const int32_t head = i / clusters * together;
+        attend(f, &plan->clusters[clusters - 1 - i % clusters], layer, head, head + together);
+    }
     forward_barrier(f);
 }
 
