@@ -70,13 +70,31 @@ static void store_f32(float *k_out, float *v_out, int32_t token, int32_t head_di
     }
 }
 
+/* As dtype_bf16_from_f32, in the low half of each lane. */
+static __m256i bf16_of(__m256 v)
+{
+    const __m256i bits = _mm256_castps_si256(v), high = _mm256_srli_epi32(bits, 16);
+    const __m256i odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
+    const __m256i rounded =
+        _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd), 16);
+    const __m256i quiet = _mm256_or_si256(high, _mm256_set1_epi32(0x40));
+    return _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q)));
+}
+
 static void store_bf16(uint16_t *k_out, uint16_t *v_out, int32_t token, int32_t head_dim, const float *k,
                        const float *v)
 {
     const int32_t dim = padded_dim(head_dim);
-    for (int32_t d = 0; d < dim; d++) {
-        k_out[(d / 2 * GROUP_TOKENS + token) * 2 + d % 2] = d < head_dim ? dtype_bf16_from_f32(k[d]) : 0;
-        v_out[(token / 2 * dim + d) * 2 + token % 2] = d < head_dim ? dtype_bf16_from_f32(v[d]) : 0;
+    _Alignas(32) uint32_t keys[LANES], values[LANES];
+    for (int32_t d = 0; d < dim; d += LANES) {
+        _mm256_store_si256((__m256i *)keys, bf16_of(avx2_load(k + d, head_dim - d)));
+        _mm256_store_si256((__m256i *)values, bf16_of(avx2_load(v + d, head_dim - d)));
+        for (int32_t i = 0; i < LANES; i += 2) {
+            const uint32_t pair = keys[i] | keys[i + 1] << 16;
+            memcpy(k_out + ((d + i) / 2 * GROUP_TOKENS + token) * 2, &pair, sizeof pair);
+        }
+        for (int32_t i = 0; i < LANES; i++)
+            v_out[(token / 2 * dim + d + i) * 2 + token % 2] = (uint16_t)values[i];
     }
 }
 
