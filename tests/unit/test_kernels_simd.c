@@ -150,7 +150,7 @@ static void multiply_rows(const struct kernels *set, const struct operands *o, i
     set->activation_prepare(&x, 0, rows);
     int32_t n = 0;
     while (n < o->w.n) { /* random ranges */
-        int32_t end = n + set->n_granule * (1 + below(3));
+        int32_t end = n + set->n_granule * (1 + below(12));
         end = end < o->w.n ? end : o->w.n;
         set->matmul(y, (size_t)o->w.n, &o->w, &x, o->bias, n, end);
         n = end;
@@ -180,7 +180,7 @@ static void check_bytes(const struct kernels *set)
 {
     for (int format = WEIGHT_F32; format <= WEIGHT_INT4; format++)
         if (set->has_format((enum weight_format)format)) {
-            check_row_bytes(set, (enum weight_format)format, 132, 100);
+            check_row_bytes(set, (enum weight_format)format, 215, 100);
             check_row_bytes(set, (enum weight_format)format, 84, 4200); /* long k, cut into blocks */
         }
 }
