@@ -296,23 +296,28 @@ static void mask(const struct attention_args *args, int32_t position, float *sco
         scores[i] = -INFINITY;
 }
 
-/* Softmax step of one query: scores of `tokens` positions (whole groups) become weights; returns the factor
- * that brings earlier sums to the new maximum. */
-static float weigh(struct query *query, float *scores, int32_t tokens)
+/* The query's maximum with scores of `tokens` positions (whole groups); returns how far it was below. */
+static float raise_max(struct query *query, const float *scores, int32_t tokens)
 {
-    __m256 most = _mm256_set1_ps(query->max), sum = _mm256_setzero_ps();
+    __m256 most = _mm256_set1_ps(query->max);
     for (int32_t i = 0; i < tokens; i += LANES)
         most = _mm256_max_ps(most, _mm256_load_ps(scores + i));
-    const float max = avx2_max(most);
-    const float decay = _mm256_cvtss_f32(avx2_exp(_mm256_set1_ps(query->max - max)));
+    const float before = query->max;
+    query->max = avx2_max(most);
+    return before - query->max;
+}
+
+/* Softmax step of one query: scores become weights; earlier sums are brought to the new maximum by `decay`.
+ */
+static void weigh(struct query *query, float *scores, int32_t tokens, float decay)
+{
+    __m256 sum = _mm256_setzero_ps();
     for (int32_t i = 0; i < tokens; i += LANES) {
-        const __m256 p = avx2_exp(_mm256_sub_ps(_mm256_load_ps(scores + i), _mm256_set1_ps(max)));
+        const __m256 p = avx2_exp(_mm256_sub_ps(_mm256_load_ps(scores + i), _mm256_set1_ps(query->max)));
         _mm256_store_ps(scores + i, p);
         sum = _mm256_add_ps(sum, p);
     }
     query->sum = _mm256_fmadd_ps(query->sum, _mm256_set1_ps(decay), sum);
-    query->max = max;
-    return decay;
 }
 
 /* acc[query][d ..] = decay * acc + weights . V of `tokens` positions, for `lines` x 16 dimensions. */
@@ -325,8 +330,12 @@ ALWAYS_INLINE void mix(enum kv_format format, const int queries, const int lines
                           .pair_bytes = columns * (format == KV_BF16 ? 1 : 2),
                           .second_bytes = columns,
                           .next_bytes = (size_t)lines * pair_line_bytes(format)};
-    const int32_t parts = h->dim / (16 * lines); /* of a group's V, by the calls of this function */
-    int32_t part = d / (16 * lines) * TILE_GROUPS;
+    /* The next tile's V is asked for in the order in which it lies, a part with each group that is used here.
+     */
+    const int32_t parts = h->dim / (16 * lines), first_part = d / (16 * lines) * TILE_GROUPS;
+    const size_t part_bytes = (size_t)(GROUP_TOKENS / 2 * lines) * pair_line_bytes(format);
+    size_t next_at = (size_t)(first_part % parts) * part_bytes;
+    int32_t next_group = first_part / parts;
     __m256 acc[TILE_QUERIES][2 * MAX_LINES];
     UNROLL
     for (int i = 0; i < queries; i++)
@@ -342,10 +351,11 @@ ALWAYS_INLINE void mix(enum kv_format format, const int queries, const int lines
             const size_t at = h->half_bytes + ((size_t)d + (size_t)l * 2 * LANES) * lane_bytes(format);
             depth.lines[l] = tile->groups[g] + at;
             depth.next[l] =
-                tile->next[part / parts] + h->half_bytes +
-                ((size_t)(part % parts) * (GROUP_TOKENS / 2) * lines + (size_t)l) * pair_line_bytes(format);
+                tile->next[next_group] + h->half_bytes + next_at + (size_t)l * pair_line_bytes(format);
         }
-        part++;
+        next_at += part_bytes;
+        if (next_at == (size_t)parts * part_bytes)
+            next_at = 0, next_group++;
         accumulate(format, queries, lines, acc, &depth);
     }
     UNROLL
@@ -373,7 +383,7 @@ ALWAYS_INLINE void attend_queries(enum kv_format format, const int queries, cons
     const int lines = lines_of(queries);
     const int32_t groups = (tokens + GROUP_TOKENS - 1) / GROUP_TOKENS;
     struct scores scores;
-    float decay[TILE_QUERIES];
+    _Alignas(32) float decay[LANES] = {0};
     int32_t g = 0, d = 0;
     for (; g + lines <= groups; g += lines)
         score(format, queries, lines, h, first_query, tile, g, &scores);
@@ -384,7 +394,11 @@ ALWAYS_INLINE void attend_queries(enum kv_format format, const int queries, cons
         if (format == KV_INT8)
             apply_scales(h, scores.at[i], tile, groups, 0);
         mask(h->args, query->position, scores.at[i], tile->first, groups * GROUP_TOKENS);
-        decay[i] = weigh(query, scores.at[i], groups * GROUP_TOKENS);
+        decay[i] = raise_max(query, scores.at[i], groups * GROUP_TOKENS);
+    }
+    _mm256_store_ps(decay, avx2_exp(_mm256_load_ps(decay)));
+    for (int i = 0; i < queries; i++) {
+        weigh(&h->queries[first_query + i], scores.at[i], groups * GROUP_TOKENS, decay[i]);
         if (format == KV_INT8)
             apply_scales(h, scores.at[i], tile, groups, h->half_bytes);
     }
