@@ -3,8 +3,11 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "base/log.h"
+
+#define TIMER_SLACK_NS 1000000ul
 
 static void take_log(const rd_kafka_t *client, int level, const char *facility, const char *text)
 {
@@ -57,6 +60,23 @@ enum status kafka_client_conf(rd_kafka_conf_t **out, const struct config *config
     }
     *out = conf;
     return STATUS_OK;
+}
+
+/* librdkafka 2.0.2 sleeps for whole milliseconds and spins for the rest of the time to a timer (its issue
+ * 4684). Where a sleep may end up to a millisecond late, hardly anything is left to spin for. Threads inherit
+ * the slack of their creator. */
+enum status kafka_client_new(rd_kafka_t **out, rd_kafka_type_t type, rd_kafka_conf_t *conf, struct error *err)
+{
+    char text[256];
+    int slack_ns = prctl(PR_GET_TIMERSLACK);
+    prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS);
+    *out = rd_kafka_new(type, conf, text, sizeof text);
+    prctl(PR_SET_TIMERSLACK, slack_ns > 0 ? (unsigned long)slack_ns : 0ul); /* 0: as it was at first */
+    if (*out)
+        return STATUS_OK;
+    rd_kafka_conf_destroy(conf);
+    return error_set(err, STATUS_CONFIG, "Kafka %s: %s", type == RD_KAFKA_PRODUCER ? "producer" : "consumer",
+                     text);
 }
 
 enum status kafka_client_status(rd_kafka_resp_err_t code)

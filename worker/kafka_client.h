@@ -15,9 +15,12 @@ struct kafka_property {
 };
 
 /* A configuration with bootstrap servers, kafka.properties and `properties` (NULL-terminated by name) on top.
- * Ownership passes to rd_kafka_new. Statuses: CONFIG (librdkafka's own sentence), NO_MEMORY. */
+ * Ownership passes to kafka_client_new. Statuses: CONFIG (librdkafka's own sentence), NO_MEMORY. */
 MUST_CHECK enum status kafka_client_conf(rd_kafka_conf_t **out, const struct config *config,
                                          const struct kafka_property *properties, struct error *err);
+/* A client; conf is its or gone. Statuses: CONFIG (librdkafka's own sentence). */
+MUST_CHECK enum status kafka_client_new(rd_kafka_t **out, rd_kafka_type_t type, rd_kafka_conf_t *conf,
+                                        struct error *err);
 /* Our status for a librdkafka error. */
 enum status kafka_client_status(rd_kafka_resp_err_t code);
 /* The broker's cluster id into out; waits at most timeout_ms. Statuses: UNAVAILABLE. */

@@ -65,17 +65,13 @@ static enum status start(struct topic_reader *reader, const struct config *confi
         {"isolation.level", "read_committed"}, {"enable.partition.eof", "true"},
         {"fetch.wait.max.ms", "100"},          {NULL, NULL}};
     rd_kafka_conf_t *conf;
-    char text[256];
     enum status status = kafka_client_conf(&conf, config, properties, err);
     if (status != STATUS_OK)
         return status;
-    reader->client = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof text);
-    if (reader->client) {
+    status = kafka_client_new(&reader->client, RD_KAFKA_CONSUMER, conf, err);
+    if (status == STATUS_OK)
         rd_kafka_poll_set_consumer(reader->client);
-        return STATUS_OK;
-    }
-    rd_kafka_conf_destroy(conf);
-    return error_set(err, STATUS_CONFIG, "Kafka consumer: %s", text);
+    return status;
 }
 
 enum status topic_reader_open(struct topic_reader **out, const struct config *config, const char *topic,

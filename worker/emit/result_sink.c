@@ -35,17 +35,12 @@ static enum status start(struct result_sink *sink, const struct config *config, 
         {"delivery.timeout.ms", "2147483647"}, /* wait for the broker to come back */
         {NULL, NULL}};
     rd_kafka_conf_t *conf;
-    char text[256];
     enum status status = kafka_client_conf(&conf, config, properties, err);
     if (status != STATUS_OK)
         return status;
     rd_kafka_conf_set_dr_msg_cb(conf, take_report);
     rd_kafka_conf_set_opaque(conf, sink);
-    sink->client = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
-    if (sink->client)
-        return STATUS_OK;
-    rd_kafka_conf_destroy(conf);
-    return error_set(err, STATUS_CONFIG, "Kafka producer: %s", text);
+    return kafka_client_new(&sink->client, RD_KAFKA_PRODUCER, conf, err);
 }
 
 enum status result_sink_open(struct result_sink **out, const struct config *config,

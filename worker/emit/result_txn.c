@@ -28,7 +28,7 @@ static void take_report(rd_kafka_t *client, const rd_kafka_message_t *message, v
 static enum status start(struct result_txn *txn, const struct config *config, const char *worker_id,
                          struct error *err)
 {
-    char id[ID_BYTES], most[24], text[256];
+    char id[ID_BYTES], most[24];
     snprintf(id, sizeof id, "millrace-%s-%s", config->kafka.group_id, worker_id);
     snprintf(most, sizeof most, "%lld", (long long)config->results.max_bytes + 65536);
     const struct kafka_property properties[] = {{"transactional.id", id},
@@ -46,11 +46,7 @@ static enum status start(struct result_txn *txn, const struct config *config, co
     if (status != STATUS_OK)
         return status;
     rd_kafka_conf_set_dr_msg_cb(conf, take_report);
-    txn->client = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
-    if (txn->client)
-        return STATUS_OK;
-    rd_kafka_conf_destroy(conf);
-    return error_set(err, STATUS_CONFIG, "Kafka producer: %s", text);
+    return kafka_client_new(&txn->client, RD_KAFKA_PRODUCER, conf, err);
 }
 
 static enum status fail(rd_kafka_error_t *error, const char *what, struct error *err)

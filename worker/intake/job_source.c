@@ -213,18 +213,15 @@ static enum status start(struct job_source *source, const struct config *config,
                                                 {is_static ? "group.instance.id" : NULL, config->worker.id},
                                                 {NULL, NULL}};
     rd_kafka_conf_t *conf;
-    char text[256];
     enum status status = kafka_client_conf(&conf, config, properties, err);
     if (status != STATUS_OK)
         return status;
     rd_kafka_conf_set_rebalance_cb(conf, take_rebalance);
     rd_kafka_conf_set_offset_commit_cb(conf, take_commit_answer);
     rd_kafka_conf_set_opaque(conf, source);
-    source->client = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof text);
-    if (!source->client) {
-        rd_kafka_conf_destroy(conf);
-        return error_set(err, STATUS_CONFIG, "Kafka consumer: %s", text);
-    }
+    status = kafka_client_new(&source->client, RD_KAFKA_CONSUMER, conf, err);
+    if (status != STATUS_OK)
+        return status;
     rd_kafka_poll_set_consumer(source->client);
     open_queues(source);
     return subscribe(source, config, err);
