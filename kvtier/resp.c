@@ -17,16 +17,19 @@ void resp_init(struct resp *resp, int fd)
     resp->begin = resp->end = 0;
 }
 
-/* Waits until the socket is ready for `events`. */
+/* Waits until the socket is ready for `events`: to the deadline, and never long for a peer that moves
+ * nothing. */
 static enum status wait_ready(const struct resp *resp, short events)
 {
+    int64_t silent_ns = monotime_ns() + (int64_t)RESP_SILENT_MS * 1000000;
+    int64_t end_ns = silent_ns < resp->deadline_ns ? silent_ns : resp->deadline_ns;
     for (;;) {
-        int64_t left_ns = resp->deadline_ns - monotime_ns();
+        int64_t left_ns = end_ns - monotime_ns();
         if (left_ns <= 0)
             return STATUS_TIMEOUT;
         int64_t left_ms = left_ns / 1000000 + 1;
         struct pollfd poller = {.fd = resp->fd, .events = events};
-        int ready = poll(&poller, 1, left_ms > 60000 ? 60000 : (int)left_ms);
+        int ready = poll(&poller, 1, (int)left_ms);
         if (ready > 0)
             return STATUS_OK;
         if (ready < 0 && errno != EINTR)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Redis' wire protocol (RESP2) over one socket, with a deadline on every wait. Reads bulk payloads directly
-// into the caller's memory. Any parse error or time-out is final for the connection: replies may be owed, so
-// the owner closes it.
+// Redis' wire protocol (RESP2) over one socket, with a deadline on every wait, and a limit on silence. Reads
+// bulk payloads directly into the caller's memory. Any parse error or time-out is final for the connection:
+// replies may be owed, so the owner closes it.
 #ifndef KVTIER_RESP_H
 #define KVTIER_RESP_H
 
@@ -12,7 +12,13 @@
 
 #include "base/error.h"
 
-enum { RESP_BUFFER_BYTES = 16384, RESP_LINE_BYTES = 512 };
+enum {
+    RESP_BUFFER_BYTES = 16384,
+    RESP_LINE_BYTES = 512,
+    /* A wait without a byte: time for a packet that TCP sends again (200 ms at least), and with two more
+     * tries of REDIS_CONNECT_MS a breaker is open within a second. */
+    RESP_SILENT_MS = 300
+};
 
 enum resp_type { RESP_SIMPLE, RESP_ERROR, RESP_INTEGER, RESP_BULK, RESP_NIL };
 
