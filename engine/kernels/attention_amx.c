@@ -134,24 +134,25 @@ static void copy_group(uint8_t *out, const uint8_t *v, int32_t tokens, int32_t d
     }
 }
 
-static void attend_tiles(const struct heads *h)
+static void attend_span(const struct heads *h, const struct attention_span *span)
 {
-    const struct attention_args *args = h->args;
     _Alignas(VECTOR_BYTES) uint8_t rest[MAX_HEAD_DIM * UNIT_BYTES * HALF_UNITS];
-    int32_t configured = 0;
-    const int32_t end = args->first_position + args->rows;
-    struct kv_tile next = avx512_attention_tile(h, avx512_attention_first_tile(args));
-    for (int32_t first = next.first; first < end; first += TILE_TOKENS) {
+    const int32_t begin = span->first * h->group, end = begin + span->rows * h->group;
+    int32_t configured = 0, first = avx512_attention_first_tile(h, span);
+    if (first >= span->end)
+        return;
+    struct kv_tile next = avx512_attention_tile(h, span, first);
+    for (; first < span->end; first += TILE_TOKENS) {
         struct kv_tile tile = next;
-        if (first + TILE_TOKENS < end)
-            next = avx512_attention_tile(h, first + TILE_TOKENS);
+        if (first + TILE_TOKENS < span->end)
+            next = avx512_attention_tile(h, span, first + TILE_TOKENS);
         const int32_t partial = tile.tokens % GROUP_TOKENS;
         if (partial != 0) {
             copy_group(rest, tile.v[tile.tokens / GROUP_TOKENS], partial, h->dim);
             tile.v[tile.tokens / GROUP_TOKENS] = rest;
         }
-        for (int32_t i = 0; i < h->count; i += TILE_QUERIES) {
-            const int32_t queries = h->count - i < TILE_QUERIES ? h->count - i : TILE_QUERIES;
+        for (int32_t i = begin; i < end; i += TILE_QUERIES) {
+            const int32_t queries = end - i < TILE_QUERIES ? end - i : TILE_QUERIES;
             if (!sees(h, i, i + queries, first))
                 continue;
             if (configured != queries)
@@ -162,18 +163,21 @@ static void attend_tiles(const struct heads *h)
     }
 }
 
+void amx_attention_spans(const struct attention_args *args, const struct attention_row *rows,
+                         const struct attention_span *spans, int32_t span_count, int32_t kv_head_begin,
+                         int32_t kv_head_end, void *scratch)
+{
+    if (args->kv_format != KV_BF16) {
+        avx512_attention_spans(args, rows, spans, span_count, kv_head_begin, kv_head_end, scratch);
+        return;
+    }
+    avx512_attention_frame(args, rows, spans, span_count, kv_head_begin, kv_head_end, scratch, attend_span);
+    _tile_release();
+}
+
 void amx_attention(const struct attention_args *args, int32_t kv_head_begin, int32_t kv_head_end,
                    void *scratch)
 {
-    if (args->kv_format != KV_BF16) {
-        avx512_attention(args, kv_head_begin, kv_head_end, scratch);
-        return;
-    }
-    struct heads h = avx512_attention_heads(args, scratch);
-    for (h.kv_head = kv_head_begin; h.kv_head < kv_head_end; h.kv_head++) {
-        avx512_attention_start(&h);
-        attend_tiles(&h);
-        avx512_attention_finish(&h);
-    }
-    _tile_release();
+    const struct attention_span whole = avx512_attention_whole(args);
+    amx_attention_spans(args, NULL, &whole, 1, kv_head_begin, kv_head_end, scratch);
 }

@@ -83,27 +83,32 @@ ALWAYS_INLINE enum weight_format step_format(enum kv_format format)
     return format == KV_BF16 ? WEIGHT_BF16 : WEIGHT_F32;
 }
 
-void avx512_attention_start(const struct heads *h)
+/* Converts the queries of h->kv_head and clears their state. */
+static void start(const struct heads *h)
 {
     const struct attention_args *args = h->args;
     for (int32_t i = 0; i < h->count; i++) {
-        const int32_t row = i / h->group, head = h->kv_head * h->group + i % h->group;
+        const int32_t index = i / h->group, head = h->kv_head * h->group + i % h->group;
+        const struct attention_row row =
+            h->rows ? h->rows[index]
+                    : (struct attention_row){.row = index, .position = args->first_position + index};
         const float *q =
-            args->q + (size_t)row * (size_t)args->q_stride + (size_t)head * (size_t)args->head_dim;
+            args->q + (size_t)row.row * (size_t)args->q_stride + (size_t)head * (size_t)args->head_dim;
         convert(h->units + (size_t)i * (size_t)unit_stride(h), args->kv_format, q, args->head_dim);
         h->queries[i] = (struct query){
-            .sum = _mm512_setzero_ps(), .max = -FLT_MAX, .position = args->first_position + row};
+            .sum = _mm512_setzero_ps(), .max = -FLT_MAX, .row = row.row, .position = row.position};
     }
     memset(h->acc, 0, (size_t)h->count * (size_t)h->dim * sizeof *h->acc);
 }
 
-void avx512_attention_finish(const struct heads *h)
+/* Writes their rows of the output. */
+static void finish(const struct heads *h)
 {
     const struct attention_args *args = h->args;
     for (int32_t i = 0; i < h->count; i++) {
-        const int32_t row = i / h->group, head = h->kv_head * h->group + i % h->group;
-        float *out =
-            args->out + (size_t)row * (size_t)args->out_stride + (size_t)head * (size_t)args->head_dim;
+        const int32_t head = h->kv_head * h->group + i % h->group;
+        float *out = args->out + (size_t)h->queries[i].row * (size_t)args->out_stride +
+                     (size_t)head * (size_t)args->head_dim;
         const __m512 scale = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(h->queries[i].sum));
         for (int32_t d = 0; d < args->head_dim; d += 16) {
             __m512 acc = _mm512_load_ps(h->acc + (size_t)i * (size_t)h->dim + d);
@@ -116,23 +121,23 @@ void avx512_attention_finish(const struct heads *h)
     }
 }
 
-struct kv_tile avx512_attention_tile(const struct heads *h, int32_t first)
+struct kv_tile avx512_attention_tile(const struct heads *h, const struct attention_span *span, int32_t first)
 {
     const struct attention_args *args = h->args;
     const size_t bytes = group_bytes(args->kv_format, args->head_dim);
-    const int32_t tokens = args->first_position + args->rows - first;
+    const int32_t tokens = span->end - first;
     struct kv_tile tile = {.first = first, .tokens = tokens < TILE_TOKENS ? tokens : TILE_TOKENS};
     const int32_t groups = (tile.tokens + GROUP_TOKENS - 1) / GROUP_TOKENS;
     for (int32_t g = 0; g < TILE_GROUPS; g++) {
         const int32_t position = first + (g < groups ? g : groups - 1) * GROUP_TOKENS;
-        const uint8_t *block = args->layer_base + (size_t)args->block_table[position / args->block_tokens] *
+        const uint8_t *block = args->layer_base + (size_t)span->block_table[position / args->block_tokens] *
                                                       args->block_stride_bytes;
         const int32_t index =
             h->kv_head * (args->block_tokens / GROUP_TOKENS) + position % args->block_tokens / GROUP_TOKENS;
         tile.k[g] = block + (size_t)index * 2 * bytes;
         tile.v[g] = tile.k[g] + bytes;
     }
-    if (h->count <= FEW_QUERIES)
+    if (span->rows * h->group <= FEW_QUERIES)
         for (int32_t g = 0; g < groups; g++)
             for (size_t at = 0; at < 2 * bytes; at += VECTOR_BYTES)
                 _mm_prefetch((const char *)tile.k[g] + at, _MM_HINT_T1);
@@ -249,46 +254,68 @@ static void (*const attend[2][TILE_QUERIES + 1])(const struct heads *h, int32_t 
                                                  const struct kv_tile *tile) = {
     COUNTS(LIST_ATTEND, F32) COUNTS(LIST_ATTEND, BF16)};
 
-int32_t avx512_attention_first_tile(const struct attention_args *args)
+int32_t avx512_attention_first_tile(const struct heads *h, const struct attention_span *span)
 {
-    const int32_t first = args->window > 0 ? args->first_position - args->window + 1 : 0;
-    return first > 0 ? first / TILE_TOKENS * TILE_TOKENS : 0;
+    if (h->args->window <= 0)
+        return span->begin;
+    const int32_t begin = span->first * h->group;
+    const int32_t oldest = least_position(h, begin, begin + span->rows * h->group) - h->args->window + 1;
+    return oldest > span->begin ? oldest / TILE_TOKENS * TILE_TOKENS : span->begin;
 }
 
-static void attend_tiles(const struct heads *h)
+static void attend_span(const struct heads *h, const struct attention_span *span)
 {
-    const struct attention_args *args = h->args;
-    const int32_t end = args->first_position + args->rows;
-    struct kv_tile next = avx512_attention_tile(h, avx512_attention_first_tile(args));
-    for (int32_t first = next.first; first < end; first += TILE_TOKENS) {
+    const int32_t begin = span->first * h->group, end = begin + span->rows * h->group;
+    int32_t first = avx512_attention_first_tile(h, span);
+    if (first >= span->end)
+        return;
+    struct kv_tile next = avx512_attention_tile(h, span, first);
+    for (; first < span->end; first += TILE_TOKENS) {
         const struct kv_tile tile = next;
-        if (first + TILE_TOKENS < end)
-            next = avx512_attention_tile(h, first + TILE_TOKENS);
-        for (int32_t i = 0; i < h->count; i += TILE_QUERIES) {
-            const int32_t last = i + TILE_QUERIES < h->count ? i + TILE_QUERIES : h->count;
+        if (first + TILE_TOKENS < span->end)
+            next = avx512_attention_tile(h, span, first + TILE_TOKENS);
+        for (int32_t i = begin; i < end; i += TILE_QUERIES) {
+            const int32_t last = i + TILE_QUERIES < end ? i + TILE_QUERIES : end;
             if (sees(h, i, last, first))
-                attend[args->kv_format][last - i](h, i, &tile);
+                attend[h->args->kv_format][last - i](h, i, &tile);
         }
     }
 }
 
-struct heads avx512_attention_heads(const struct attention_args *args, void *scratch)
+struct attention_span avx512_attention_whole(const struct attention_args *args)
+{
+    return (struct attention_span){
+        .rows = args->rows, .end = args->first_position + args->rows, .block_table = args->block_table};
+}
+
+void avx512_attention_frame(const struct attention_args *args, const struct attention_row *rows,
+                            const struct attention_span *spans, int32_t span_count, int32_t kv_head_begin,
+                            int32_t kv_head_end, void *scratch, avx512_attend_span *attend_each)
 {
     const int32_t group = args->heads / args->kv_heads, count = group * args->rows;
-    struct heads h = {.args = args, .count = count, .group = group, .dim = padded_dim(args->head_dim)};
+    struct heads h = {
+        .args = args, .rows = rows, .count = count, .group = group, .dim = padded_dim(args->head_dim)};
     h.queries = scratch;
     h.acc = (float *)(h.queries + count);
     h.units = (uint8_t *)(h.acc + (size_t)count * (size_t)h.dim);
-    return h;
+    for (h.kv_head = kv_head_begin; h.kv_head < kv_head_end; h.kv_head++) {
+        start(&h);
+        for (int32_t i = 0; i < span_count; i++)
+            attend_each(&h, &spans[i]);
+        finish(&h);
+    }
+}
+
+void avx512_attention_spans(const struct attention_args *args, const struct attention_row *rows,
+                            const struct attention_span *spans, int32_t span_count, int32_t kv_head_begin,
+                            int32_t kv_head_end, void *scratch)
+{
+    avx512_attention_frame(args, rows, spans, span_count, kv_head_begin, kv_head_end, scratch, attend_span);
 }
 
 void avx512_attention(const struct attention_args *args, int32_t kv_head_begin, int32_t kv_head_end,
                       void *scratch)
 {
-    struct heads h = avx512_attention_heads(args, scratch);
-    for (h.kv_head = kv_head_begin; h.kv_head < kv_head_end; h.kv_head++) {
-        avx512_attention_start(&h);
-        attend_tiles(&h);
-        avx512_attention_finish(&h);
-    }
+    const struct attention_span whole = avx512_attention_whole(args);
+    avx512_attention_spans(args, NULL, &whole, 1, kv_head_begin, kv_head_end, scratch);
 }

@@ -13,8 +13,8 @@
 
 enum {
     GROUP_TOKENS = 16,
-    TILE_GROUPS = 4,
-    TILE_TOKENS = GROUP_TOKENS * TILE_GROUPS,
+    TILE_TOKENS = AVX512_ATTENTION_TILE_TOKENS,
+    TILE_GROUPS = TILE_TOKENS / GROUP_TOKENS,
     MAX_TILE_QUERIES = 16,
     UNIT_BYTES = 4,
     VECTOR_BYTES = 64,
@@ -37,21 +37,22 @@ static inline size_t group_bytes(enum kv_format format, int32_t head_dim)
     return (size_t)(padded_dim(head_dim) / unit_elements(format)) * VECTOR_BYTES;
 }
 
-/* State of a query between tiles. Query i of a call is row i / group, head i % group. */
+/* State of a query between tiles. Query i of a call is row i / group, head i % group of the kv head. */
 struct query {
     __m512 sum; /* of exponentials, by lane */
     float max;
-    int32_t position;
+    int32_t row, position;
 };
 
 /* One kv head's call, in the caller's scratch. */
 struct heads {
     const struct attention_args *args;
-    int32_t kv_head, count, group; /* count = rows * group */
-    int32_t dim;                   /* padded */
-    struct query *queries;         /* [count] */
-    uint8_t *units;                /* [count][dim / per unit] of the query itself */
-    float *acc;                    /* [count][dim] weighted sum of values */
+    const struct attention_row *rows; /* NULL: consecutive positions */
+    int32_t kv_head, count, group;    /* count = rows * group */
+    int32_t dim;                      /* padded */
+    struct query *queries;            /* [count] */
+    uint8_t *units;                   /* [count][dim / per unit] of the query itself */
+    float *acc;                       /* [count][dim] weighted sum of values */
 };
 
 struct kv_tile {
@@ -112,21 +113,35 @@ struct weights { /* of one register tile of queries */
     float decay[MAX_TILE_QUERIES];
 };
 
+/* The least position of queries [first, last). */
+static inline int32_t least_position(const struct heads *h, int32_t first, int32_t last)
+{
+    int32_t least = h->queries[first].position;
+    for (int32_t i = first + 1; i < last; i++)
+        least = h->queries[i].position < least ? h->queries[i].position : least;
+    return least;
+}
+
 /* Queries [first, last) see something of the tile. Leaving out those that do not is only quicker. */
 static inline bool sees(const struct heads *h, int32_t first, int32_t last, int32_t tile_first)
 {
     const int32_t window = h->args->window;
-    return h->queries[last - 1].position >= tile_first &&
-           (window <= 0 || h->queries[first].position - window + 1 < tile_first + TILE_TOKENS);
+    int32_t most = h->queries[first].position;
+    for (int32_t i = first + 1; i < last; i++)
+        most = h->queries[i].position > most ? h->queries[i].position : most;
+    return most >= tile_first &&
+           (window <= 0 || least_position(h, first, last) - window + 1 < tile_first + TILE_TOKENS);
 }
 
-/* The frame of a call, in attention_avx512.c. */
-struct heads avx512_attention_heads(const struct attention_args *args, void *scratch);
-void avx512_attention_start(
-    const struct heads *h); /* converts the queries of h->kv_head, clears their state */
-void avx512_attention_finish(const struct heads *h); /* writes their rows of the output */
-int32_t avx512_attention_first_tile(const struct attention_args *args);
-/* The tile at position `first`; asks for its bytes ahead of use where that pays. */
-struct kv_tile avx512_attention_tile(const struct heads *h, int32_t first);
+/* The frame of a call, in attention_avx512.c: what differs is how the queries of a span meet its tiles. */
+typedef void avx512_attend_span(const struct heads *h, const struct attention_span *span);
+void avx512_attention_frame(const struct attention_args *args, const struct attention_row *rows,
+                            const struct attention_span *spans, int32_t span_count, int32_t kv_head_begin,
+                            int32_t kv_head_end, void *scratch, avx512_attend_span *attend_span);
+struct attention_span avx512_attention_whole(const struct attention_args *args);
+/* The first tile of the span that one of its queries can see: earlier ones are behind their windows. */
+int32_t avx512_attention_first_tile(const struct heads *h, const struct attention_span *span);
+/* The tile at position `first` of the span; asks for its bytes ahead of use where that pays. */
+struct kv_tile avx512_attention_tile(const struct heads *h, const struct attention_span *span, int32_t first);
 
 #endif

@@ -44,4 +44,6 @@ const struct kernels kernels_amx = {
     .kv_store = avx512_kv_store,
     .attention_scratch_bytes = avx512_attention_scratch_bytes,
     .attention = amx_attention,
+    .attention_spans = amx_attention_spans,
+    .attention_tile_tokens = AVX512_ATTENTION_TILE_TOKENS,
 };

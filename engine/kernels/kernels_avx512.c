@@ -93,4 +93,6 @@ const struct kernels kernels_avx512 = {
     .kv_store = avx512_kv_store,
     .attention_scratch_bytes = avx512_attention_scratch_bytes,
     .attention = avx512_attention,
+    .attention_spans = avx512_attention_spans,
+    .attention_tile_tokens = AVX512_ATTENTION_TILE_TOKENS,
 };

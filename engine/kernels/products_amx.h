@@ -21,6 +21,9 @@ void amx_matmul_int4(const struct amx_product *product); /* int4_amx.c */
 /* attention_amx.c */
 void amx_attention(const struct attention_args *args, int32_t kv_head_begin, int32_t kv_head_end,
                    void *scratch);
+void amx_attention_spans(const struct attention_args *args, const struct attention_row *rows,
+                         const struct attention_span *spans, int32_t span_count, int32_t kv_head_begin,
+                         int32_t kv_head_end, void *scratch);
 
 struct amx_tile_config { /* LDTILECFG's operand */
     uint8_t palette, start_row, reserved[14];

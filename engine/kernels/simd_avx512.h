@@ -91,5 +91,9 @@ void avx512_kv_store(uint8_t *block, enum kv_format format, int32_t slot, int32_
 size_t avx512_attention_scratch_bytes(int32_t heads, int32_t kv_heads, int32_t head_dim, int32_t max_rows);
 void avx512_attention(const struct attention_args *args, int32_t kv_head_begin, int32_t kv_head_end,
                       void *scratch);
+void avx512_attention_spans(const struct attention_args *args, const struct attention_row *rows,
+                            const struct attention_span *spans, int32_t span_count, int32_t kv_head_begin,
+                            int32_t kv_head_end, void *scratch);
+enum { AVX512_ATTENTION_TILE_TOKENS = 64 };
 
 #endif
