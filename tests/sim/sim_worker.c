@@ -99,6 +99,7 @@ static void open_kv(struct sim_worker *worker)
                                         .host = worker->host,
                                         .block_tokens = SIM_BLOCK_TOKENS,
                                         .max_context_tokens = sim_parse.max_context_tokens,
+                                        .land_bytes = 2 * block_bytes, /* so that loads land in pieces */
                                         .singleflight = true};
     CHECK(kv_bridge_open(&worker->bridge, &options, &err) == STATUS_OK);
 }

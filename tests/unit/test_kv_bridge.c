@@ -40,7 +40,8 @@ struct setting {
     int32_t blocks;
     size_t host_blocks;
     bool no_tier, no_singleflight;
-    int64_t token_us; /* 0: USUAL_US */
+    int64_t token_us;   /* 0: USUAL_US */
+    size_t land_blocks; /* 0: the usual bytes */
 };
 
 static void open_tier(struct worker *worker)
@@ -74,6 +75,7 @@ static struct worker *open_worker(const struct setting *setting)
                                        .host = worker->host,
                                        .block_tokens = FIXTURE_BLOCK_TOKENS,
                                        .max_context_tokens = FIXTURE_MAX_TOKENS,
+                                       .land_bytes = setting->land_blocks * block_bytes,
                                        .singleflight = !setting->no_singleflight};
     assert_int_equal(kv_bridge_open(&worker->bridge, &bridge, NULL), STATUS_OK);
     int64_t token_us = setting->token_us ? setting->token_us : USUAL_US;
@@ -395,6 +397,60 @@ static void local_hits_are_told_to_redis(void **state)
     close_worker(b);
 }
 
+static size_t blocks_here(const struct worker *worker, size_t i)
+{
+    struct block_key keys[PREFIX / FIXTURE_BLOCK_TOKENS];
+    size_t count =
+        engine_block_keys(worker->engine, &worker->asked[i].request, keys, sizeof keys / sizeof *keys);
+    size_t here = 0;
+    for (size_t b = 0; b < count; b++)
+        here += engine_block_has(worker->engine, &keys[b]);
+    return here;
+}
+
+/* The most blocks of request i's prefix that one look of the engine's loop brought. */
+static size_t most_at_once(struct worker *worker, size_t i)
+{
+    int64_t end_ms = monotime_ms() + PATIENCE_MS;
+    size_t most = 0;
+    while (!worker->submitted[i]) {
+        size_t before = blocks_here(worker, i);
+        assert_true(monotime_ms() < end_ms);
+        receive(worker);
+        size_t came = blocks_here(worker, i) - before;
+        most = came > most ? came : most;
+    }
+    return most;
+}
+
+/* Between two steps of other requests a loaded prefix is taken in pieces; when nobody waits, in one go. */
+static void a_loaded_prefix_does_not_hold_up_steps(void **state)
+{
+    (void)state;
+    struct setting setting = {0}, bounded = {.land_blocks = 2};
+    struct worker *a = open_worker(&setting), *b = open_worker(&bounded), *idle = open_worker(&bounded);
+    ask(a, 0, 0, 1);
+    run(a, NULL);
+    wait_for(a, stored, PREFIX / FIXTURE_BLOCK_TOKENS);
+    struct asked *busy = &b->asked[1];
+    asked_init(busy, 50, 8, 0, 2);
+    busy->request.id = 1;
+    busy->sampling.max_tokens = 4;
+    submit(b, 1); /* and not stepped: b's engine has work all the while */
+    ask(b, 0, 1, 1);
+    assert_int_equal(most_at_once(b, 0), 2);
+    assert_int_equal(b->tier_tokens[0], PREFIX);
+    ask(idle, 0, 1, 1);
+    assert_int_equal(most_at_once(idle, 0), PREFIX / FIXTURE_BLOCK_TOKENS);
+    run(b, idle);
+    compare_alone(b, 0);
+    compare_alone(b, 1);
+    compare_alone(idle, 0);
+    close_worker(a);
+    close_worker(b);
+    close_worker(idle);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -404,6 +460,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_cancelled_wait_ends_at_once, start_redis, stop_redis),
         cmocka_unit_test_setup_teardown(without_redis_everybody_computes, start_redis, stop_redis),
         cmocka_unit_test_setup_teardown(local_hits_are_told_to_redis, start_redis, stop_redis),
+        cmocka_unit_test_setup_teardown(a_loaded_prefix_does_not_hold_up_steps, start_redis, stop_redis),
         cmocka_unit_test(evicted_blocks_come_back_from_host_memory),
         cmocka_unit_test(too_little_host_memory_keeps_beginnings),
     };

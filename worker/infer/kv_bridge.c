@@ -14,6 +14,8 @@
 #include "worker/infer/kv_cost.h"
 
 enum { MAX_FETCH_BLOCKS = 4096, MAX_FLYING = 32, FIRST_HELD = 64, ORPHANS_EVERY_MS = 50 };
+#define LAND_BYTES ((size_t)32 << 20)        /* 10 to 80 ms: docs/perf.md */
+#define MAX_FLYING_BYTES ((size_t)512 << 20) /* what has come and waits to be taken included */
 
 struct held { /* a request on its way */
     void *context;
@@ -39,8 +41,11 @@ struct kv_bridge {
     struct block_key *keys; /* [max_blocks] scratch of hold */
     struct held **held;     /* [held_count] in order of arrival */
     size_t held_count, held_capacity, flying, flying_blocks, leasing_blocks;
-    bool orphaned;      /* somebody may be behind nobody */
-    int64_t orphans_ns; /* when to look for such in any case */
+    struct kvtier_fetch *landing;  /* has come back, and is taken block by block; NULL: none */
+    size_t landed;                 /* blocks of it */
+    size_t land_blocks, land_left; /* what may be taken between two steps, and what is left of that */
+    bool orphaned;                 /* somebody may be behind nobody */
+    int64_t orphans_ns;            /* when to look for such in any case */
     struct kv_cost cost;
     struct kv_claims *claims;
     _Atomic int32_t states[KV_BRIDGE_STATE_COUNT];
@@ -93,6 +98,9 @@ enum status kv_bridge_open(struct kv_bridge **out, const struct kv_bridge_option
     bridge->block_tokens = (uint32_t)options->block_tokens;
     bridge->cost.block_tokens = bridge->block_tokens;
     bridge->block_bytes = engine_block_bytes(options->engine);
+    size_t land_bytes = options->land_bytes ? options->land_bytes : LAND_BYTES;
+    bridge->land_blocks = land_bytes > bridge->block_bytes ? land_bytes / bridge->block_bytes : 1;
+    bridge->land_left = bridge->land_blocks;
     size_t blocks = (size_t)options->max_context_tokens / bridge->block_tokens + 1;
     bridge->max_blocks = blocks < MAX_FETCH_BLOCKS ? blocks : MAX_FETCH_BLOCKS;
     bridge->keys = calloc(bridge->max_blocks, sizeof *bridge->keys);
@@ -284,12 +292,19 @@ static bool start_fetch(struct kv_bridge *bridge, struct held *held)
     return true;
 }
 
+static bool may_fly(const struct kv_bridge *bridge, const struct held *held)
+{
+    size_t blocks = bridge->flying_blocks + held->count - held->first;
+    return bridge->flying == 0 ||
+           (bridge->flying < MAX_FLYING && blocks * bridge->block_bytes <= MAX_FLYING_BYTES);
+}
+
 /* What is on its way already is loaded, or would be computed, before this: it counts on both sides. */
 static void ask_tier(struct kv_bridge *bridge, struct held *held)
 {
     size_t lacking = held->count - held->first;
     int64_t load_ns = kvtier_load_estimate_ns(bridge->options.tier, lacking * bridge->block_bytes);
-    if (bridge->flying == MAX_FLYING) {
+    if (!may_fly(bridge, held)) {
         set_state(bridge, held, KV_BRIDGE_STATE_queued);
     } else if (kv_cost_loads_too_slowly(&bridge->cost, bridge->flying_blocks + lacking, load_ns)) {
         kvtier_count_too_slow(bridge->options.tier, lacking);
@@ -331,18 +346,26 @@ static void wait_elsewhere(struct kv_bridge *bridge, struct held *held)
     set_state(bridge, held, KV_BRIDGE_STATE_elsewhere);
 }
 
-/* Puts the loaded blocks into the engine, tail first; returns how many it took. */
-static size_t land(struct kv_bridge *bridge, const struct held *held, const struct kvtier_fetch *fetch)
+/* Puts loaded blocks into the engine, tail first: all of them where no step waits for it, else so many that
+ * the other requests hardly notice, beginning with the chain's first. True: nothing more can be taken. */
+static bool land(struct kv_bridge *bridge, struct held *held)
 {
+    size_t left = bridge->landing->loaded - bridge->landed;
+    size_t most = engine_idle(bridge->options.engine) ? left : bridge->land_left;
     size_t room = room_beside_beginning(bridge, held); /* what finds none is computed */
-    size_t written = fetch->loaded < room ? fetch->loaded : room;
-    if (written > 0)
+    size_t count = left < most ? left : most;
+    count = count < room ? count : room;
+    if (count > 0)
         keep_beginning(bridge, held);
-    for (size_t i = written; i-- > 0;)
-        write_block(bridge, held, held->first + i, fetch->payloads[i]);
-    if (written > 0)
+    for (size_t i = count; i-- > 0;)
+        write_block(bridge, held, held->first + i, bridge->landing->payloads[bridge->landed + i]);
+    held->first += count;
+    held->tier_tokens += (uint32_t)count * bridge->block_tokens;
+    bridge->landed += count;
+    bridge->land_left -= count < bridge->land_left ? count : bridge->land_left;
+    if (count > 0)
         keep_beginning(bridge, held);
-    return written;
+    return count == left || count == room;
 }
 
 /* Nobody wants it any more. Where it was given the lease, those behind it compute what it would have
@@ -356,18 +379,16 @@ static void end_cancelled(struct kv_bridge *bridge, struct held *held, bool leas
     bridge->orphaned = true;
 }
 
-/* Where a request goes whose fetch has come back. */
+/* Where a request goes whose fetch has come back and has landed. */
 static void settle(struct kv_bridge *bridge, struct held *held, const struct kvtier_fetch *fetch)
 {
-    size_t written = land(bridge, held, fetch);
-    held->tier_tokens += (uint32_t)written * bridge->block_tokens;
+    size_t written = bridge->landed;
     if (written == fetch->count) {
         set_ready(bridge, held, KV_BRIDGE_END_loaded);
         return;
     }
     bool absent = written == fetch->loaded && fetch->miss == TIER_MISS_absent;
     bool unasked = fetch->lease_ms == 0 && wants_lease(bridge, fetch->count - written);
-    held->first += written;
     if (held->cancelled) {
         end_cancelled(bridge, held, fetch->lease == KVTIER_LEASE_GRANTED);
     } else if (absent && fetch->lease == KVTIER_LEASE_GRANTED) {
@@ -383,14 +404,32 @@ static void settle(struct kv_bridge *bridge, struct held *held, const struct kvt
     }
 }
 
-static void take_fetch(struct kv_bridge *bridge, struct kvtier_fetch *fetch)
+static void end_landing(struct kv_bridge *bridge, struct held *held)
 {
-    struct held *held = (struct held *)(uintptr_t)fetch->tag;
+    struct kvtier_fetch *fetch = bridge->landing;
     bridge->flying--;
     bridge->flying_blocks -= fetch->count;
     bridge->leasing_blocks -= fetch->lease_ms ? fetch->count : 0;
     settle(bridge, held, fetch);
+    bridge->landing = NULL;
+    bridge->landed = 0;
     kvtier_fetch_free(fetch);
+}
+
+/* Takes what has come back, as far as this turn allows. */
+static void take_fetches(struct kv_bridge *bridge, int timeout_ms)
+{
+    while (bridge->flying) {
+        if (!bridge->landing)
+            bridge->landing = channel_receive(bridge->options.done, timeout_ms);
+        if (!bridge->landing)
+            return;
+        struct held *held = (struct held *)(uintptr_t)bridge->landing->tag;
+        if (!land(bridge, held))
+            return;
+        end_landing(bridge, held);
+        timeout_ms = 0;
+    }
 }
 
 static bool is_due(const struct kv_bridge *bridge, const struct held *held, int64_t now_ns, bool orphans)
@@ -398,8 +437,7 @@ static bool is_due(const struct kv_bridge *bridge, const struct held *held, int6
     const struct block_key *key = &held->keys[held->first];
     switch (held->state) {
     case KV_BRIDGE_STATE_queued:
-        return bridge->flying < MAX_FLYING &&
-               (!held->asked || kv_cost_may_claim(&bridge->cost, promised(bridge)));
+        return may_fly(bridge, held) && (!held->asked || kv_cost_may_claim(&bridge->cost, promised(bridge)));
     case KV_BRIDGE_STATE_elsewhere:
         return now_ns >= held->look_ns;
     case KV_BRIDGE_STATE_behind:
@@ -489,11 +527,7 @@ bool kv_bridge_hold(struct kv_bridge *bridge, const struct engine_request *reque
 
 bool kv_bridge_receive(struct kv_bridge *bridge, int timeout_ms, struct kv_bridge_ready *out)
 {
-    struct kvtier_fetch *fetch;
-    while (bridge->flying && (fetch = channel_receive(bridge->options.done, timeout_ms))) {
-        take_fetch(bridge, fetch);
-        timeout_ms = 0;
-    }
+    take_fetches(bridge, timeout_ms);
     review(bridge);
     for (size_t i = 0; i < bridge->held_count; i++)
         if (bridge->held[i]->state == KV_BRIDGE_STATE_ready) {
@@ -501,6 +535,7 @@ bool kv_bridge_receive(struct kv_bridge *bridge, int timeout_ms, struct kv_bridg
             end_held(bridge, i);
             return true;
         }
+    bridge->land_left = bridge->land_blocks; /* the turn ends */
     return false;
 }
 

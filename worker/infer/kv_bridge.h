@@ -24,6 +24,7 @@ struct kv_bridge_options {
     struct kv_events *events; /* borrowed: is told what enters and leaves the engine's cache; NULL: nobody */
     int32_t block_tokens;
     int32_t max_context_tokens;
+    size_t land_bytes;    /* loaded blocks put into the engine between two steps, at least one; 0: 32 MiB */
     bool spill_generated; /* also blocks that hold generated tokens */
     bool singleflight;    /* workers that miss the same blocks let one of them compute */
 };
@@ -42,7 +43,8 @@ void kv_bridge_close(struct kv_bridge *bridge);
  * request is borrowed. False: submit now, *tier_tokens as in struct kv_bridge_ready. */
 bool kv_bridge_hold(struct kv_bridge *bridge, const struct engine_request *request, void *context,
                     uint32_t *tier_tokens);
-/* A held request whose blocks are in the engine now (or given up). False: none within timeout_ms. */
+/* A held request whose blocks are in the engine now (or given up). False: none within timeout_ms. To be
+ * called until it says so before each step: that bounds what is copied between two of them. */
 bool kv_bridge_receive(struct kv_bridge *bridge, int timeout_ms, struct kv_bridge_ready *out);
 /* A held request that is not wanted any more comes back with the next receive, or when its fetch does. */
 void kv_bridge_cancel(struct kv_bridge *bridge, const void *context);
