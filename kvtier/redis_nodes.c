@@ -454,28 +454,41 @@ static enum tier_fault lease_from(struct redis_nodes *nodes, size_t at, const st
     return TIER_FAULT_NONE;
 }
 
+/* What one server has of a chain, but for its first block, which decided already: whoever has the first
+ * absent block of another chain asks for that one alone, so that none may be left out. */
+static enum tier_fault lease_rest(struct redis_nodes *nodes, size_t at, const struct block_identity *blocks,
+                                  size_t count, int64_t lease_ms, int64_t deadline_ns, struct error *err)
+{
+    struct block_identity mine[SEGMENT_BLOCKS];
+    enum tier_fault fault = TIER_FAULT_NONE;
+    size_t taken = 0;
+    for (size_t i = 1; i < count && fault == TIER_FAULT_NONE; i++) {
+        enum tier_miss why;
+        bool unused;
+        if (route(nodes, &blocks[i], &why) == at)
+            mine[taken++] = blocks[i];
+        if (taken == 0 || (taken < SEGMENT_BLOCKS && i + 1 < count))
+            continue;
+        fault = lease_from(nodes, at, mine, taken, lease_ms, deadline_ns, &unused, err);
+        taken = 0;
+    }
+    return fault;
+}
+
 /* The first block's server decides; the others are claimed, server by server, for those who share less of the
  * chain. */
 static enum tier_fault nodes_lease(struct tier_store *base, const struct block_identity *blocks, size_t count,
                                    int64_t lease_ms, int64_t deadline_ns, bool *granted, struct error *err)
 {
     struct redis_nodes *nodes = (struct redis_nodes *)base;
-    struct block_identity mine[SEGMENT_BLOCKS];
     enum tier_miss why;
     *granted = true;
     enum tier_fault fault = refresh_map(nodes, deadline_ns, err);
     size_t first = fault == TIER_FAULT_NONE ? route(nodes, &blocks[0], &why) : NO_NODE;
     if (first != NO_NODE)
         fault = lease_from(nodes, first, blocks, 1, lease_ms, deadline_ns, granted, err);
-    for (size_t at = 0; at < nodes->count && *granted && fault == TIER_FAULT_NONE; at++) {
-        size_t taken = 0;
-        bool unused;
-        for (size_t i = 1; i < count && taken < SEGMENT_BLOCKS; i++)
-            if (route(nodes, &blocks[i], &why) == at)
-                mine[taken++] = blocks[i];
-        if (taken > 0)
-            fault = lease_from(nodes, at, mine, taken, lease_ms, deadline_ns, &unused, err);
-    }
+    for (size_t at = 0; at < nodes->count && *granted && fault == TIER_FAULT_NONE; at++)
+        fault = lease_rest(nodes, at, blocks, count, lease_ms, deadline_ns, err);
     return fault;
 }
 

@@ -6,7 +6,7 @@
 
 #include "kvtier/tier_store.h"
 
-enum { TIER_CHAIN_TOKENS = 16, TIER_CHAIN_MAX = 128 };
+enum { TIER_CHAIN_TOKENS = 16, TIER_CHAIN_MAX = 256 };
 
 struct tier_chain {
     size_t count, payload_bytes;
