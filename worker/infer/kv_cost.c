@@ -11,9 +11,13 @@ enum {
     LONGEST_POLL_MS = 50,
     PROBE_EVERY = 16
 };
-#define FIRST_PREFILL_NS_PER_TOKEN 1e6 /* before anything was measured */
-#define PREFILL_WEIGHT 0.1             /* of a new measurement in the moving average */
-#define DEADLINE_SHARE 0.5             /* of what computing would take */
+/* Until the first step that computes a block of a prompt. The fit of engine/step_cost.h has no price before
+ * that step either, and a guess from the model's arithmetic needs this machine's speed, which only a step
+ * measures. Too low a guess costs a load that is given up early and computed, too high a one at most its
+ * deadline. */
+#define FIRST_PREFILL_NS_PER_TOKEN 1e6
+#define PREFILL_WEIGHT 0.1 /* of a new measurement in the moving average */
+#define DEADLINE_SHARE 0.5 /* of what computing would take */
 #define POLL_SHARE 0.125
 #define LEASE_SLACK 2.0 /* lease over the expected time of computing */
 #define LOAD_MARGIN 1.3 /* loading must be faster than computing by this factor */
