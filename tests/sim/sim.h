@@ -28,6 +28,7 @@ enum {
     SIM_MOST_BATCH_TOKENS = 96,
     SIM_MOST_SEQUENCES = 8,
     SIM_MOST_DUE = 8,
+    SIM_MOST_STOPPING = 32,
     SIM_MOST_STREAMS = 16
 };
 #define SIM_EPOCH_MS 1700000000000 /* wall time of the virtual clock's zero */
@@ -195,6 +196,10 @@ struct sim_worker {
         struct sim_job *job;
         int turns;
     } due[SIM_MOST_DUE];
+    struct { /* cancelled, and perhaps in the engine still */
+        uint64_t handle;
+        int turns;
+    } stopping[SIM_MOST_STOPPING];
 };
 void sim_worker_turn(struct sim_worker *worker);
 void sim_worker_end(struct sim_worker *worker); /* in good order, or cleared away after a crash */

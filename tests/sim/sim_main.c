@@ -11,7 +11,8 @@
 //   the engine's own invariants hold after each step; a worker that ends has no block, request or byte
 //   reserved; what a reader put together without being told of a gap is the text of the answer; chunks are
 //   numbered without holes and none follows the last of its attempt; a worker publishes one attempt at a
-//   time; no send waits for a reader; no CHECK fails.
+//   time; a cancelled job is out of the engine with the next step; no send waits for a reader; no CHECK
+//   fails.
 // usage: sim [--seeds N] [--first N] [--bug NAME] [--trace]     one seed again: --first N --seeds 1 --trace
 //        sim --find-bugs [--seeds N]                            each planted bug is found within N seeds
 #include <malloc.h>

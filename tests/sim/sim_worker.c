@@ -116,6 +116,7 @@ void sim_stages_open(struct sim_worker *worker)
 {
     struct error err;
     struct pipeline_shared *shared = &worker->shared;
+    memset(worker->stopping, 0, sizeof worker->stopping);
     shared->config = &worker->config;
     shared->parse = &sim_parse;
     shared->generation = &sim_generation;
@@ -174,6 +175,31 @@ static void forget_poison(struct sim_worker *worker, uint64_t handle)
             worker->due[i].handle = 0;
 }
 
+static void note_cancelled(struct sim_worker *worker, uint64_t handle)
+{
+    for (int i = 0; i < SIM_MOST_STOPPING; i++)
+        if (worker->stopping[i].handle == 0) {
+            worker->stopping[i].handle = handle;
+            worker->stopping[i].turns = 0;
+            return;
+        }
+}
+
+/* The step that follows a cancellation ends what it cancels. */
+static void check_cancelled(struct sim_worker *worker)
+{
+    for (int i = 0; i < SIM_MOST_STOPPING; i++) {
+        const uint64_t handle = worker->stopping[i].handle;
+        if (handle == 0)
+            continue;
+        if (!engine_loop_runs(worker->loop, handle))
+            worker->stopping[i].handle = 0;
+        else if (channel_count(worker->engine_in) == 0 && ++worker->stopping[i].turns > 1)
+            sim_violate("%s: job %llu was cancelled and still runs", worker->name,
+                        (unsigned long long)handle);
+    }
+}
+
 static void relay(struct sim_worker *worker)
 {
     for (struct engine_command *command; (command = channel_receive(worker->shared.commands, 0));) {
@@ -186,6 +212,7 @@ static void relay(struct sim_worker *worker)
             note_poison(worker, command->job_handle, sim_find_job(name, strlen(name)));
         } else {
             forget_poison(worker, command->job_handle);
+            note_cancelled(worker, command->job_handle);
             if (sim.bug == BUG_CANCEL_LOST && !sim.deaf) {
                 free(command);
                 continue;
@@ -226,6 +253,8 @@ static bool turn_engine(struct sim_worker *worker)
         return true; /* it waits for emit */
     bool more = engine_loop_turn(worker->loop);
     engine_check_invariants(worker->engine);
+    if (!sim.deaf)
+        check_cancelled(worker);
     return more;
 }
 

@@ -373,12 +373,29 @@ static void finish(struct emit *emit, struct live *live, const struct engine_rep
     remove_live(live);
 }
 
+/* The job went away and has come back before the engine ended what it had begun: that stream ends here, so
+ * that its readers see one attempt after the other. */
+static void end_earlier_stream(struct emit *emit, const struct live *live)
+{
+    for (size_t i = 0; i < emit->capacity; i++) {
+        struct live *other = &emit->live[i];
+        if (other == live || !other->handle || other->topic_bytes != live->topic_bytes ||
+            memcmp(other->topic, live->topic, live->topic_bytes) != 0)
+            continue;
+        end_stream(emit, other, true);
+        other->streaming = false;
+        other->topic_bytes = 0;
+    }
+}
+
 static void accept(struct emit *emit, const struct engine_report_item *item)
 {
     struct error err;
     struct live *live = add_live(emit, item->job_handle);
     make_topic(live, item->job);
     CHECK(generation_open(&live->generation, emit->shared->generation, item->job, &err) == STATUS_OK);
+    if (item->job->stream_attempt > 0 && live->topic_bytes > 0)
+        end_earlier_stream(emit, live);
 }
 
 static void apply_item(struct emit *emit, const struct engine_report_item *item, int64_t now_ns)

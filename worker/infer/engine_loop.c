@@ -577,6 +577,16 @@ enum status engine_loop_open(struct engine_loop **out, const struct engine_loop_
     return STATUS_OK;
 }
 
+bool engine_loop_runs(const struct engine_loop *loop, uint64_t job_handle)
+{
+    for (size_t i = 0; i < loop->options.max_choices; i++) {
+        const struct live_request *request = &loop->requests[i];
+        if (request->owner && !request->held && request->owner->handle == job_handle)
+            return true;
+    }
+    return false;
+}
+
 void engine_loop_close(struct engine_loop *loop)
 {
     if (loop)

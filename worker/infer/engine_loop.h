@@ -72,6 +72,8 @@ void engine_loop_join(struct engine_loop *loop);
 MUST_CHECK enum status engine_loop_open(struct engine_loop **out, const struct engine_loop_options *options,
                                         struct error *err);
 bool engine_loop_turn(struct engine_loop *loop);
+/* Some of the job's requests are in the engine. */
+bool engine_loop_runs(const struct engine_loop *loop, uint64_t job_handle);
 void engine_loop_close(struct engine_loop *loop);
 
 /* Monotonic time at which the present step began; 0: between steps. Any thread. */
