@@ -192,6 +192,12 @@ bool job_source_poll(struct job_source *source, int timeout_ms, struct job_recor
     return false;
 }
 
+void job_source_wake_on(struct job_source *source, int fd)
+{
+    (void)source; /* nobody waits */
+    (void)fd;
+}
+
 void job_source_pause(struct job_source *source, const char *topic, bool paused)
 {
     (void)topic;

@@ -46,6 +46,8 @@ struct emit {
     pthread_t thread;
     struct result_sink *sink;    /* NULL: exactly once, intake publishes */
     struct token_stream *stream; /* NULL: disabled */
+    bool stream_calls;           /* its sockets may have something to read */
+    int64_t stream_ms;           /* when they are looked at even so */
     struct live *live;           /* [capacity] at handle % capacity, then linear */
     size_t capacity;
     struct bytes chunks;
@@ -260,6 +262,7 @@ static uint32_t read_u32le(const char *at)
 static void stream_one(struct emit *emit, struct live *live, uint32_t flags, const char *chunk, size_t bytes)
 {
     flags |= live->seq == 0 ? TOKEN_STREAM_FIRST : 0;
+    emit->stream_calls = true; /* sending may take the news off a socket's descriptor */
     token_stream_publish(emit->stream, live->topic, live->topic_bytes, live->seq++,
                          generation_job(live->generation)->stream_attempt, flags, chunk, bytes);
 }
@@ -462,7 +465,10 @@ static void wait_for_work(struct emit *emit)
         for (int i = 0; i < TOKEN_STREAM_FDS; i++)
             fds[count++] = (struct pollfd){.fd = stream[i], .events = POLLIN};
     }
-    poll(fds, count, emit->sink ? SINK_TURN_MS : TURN_MS);
+    int ready = poll(fds, count, emit->sink ? SINK_TURN_MS : TURN_MS);
+    emit->stream_calls |= ready <= 0;
+    for (nfds_t i = 2; i < count; i++)
+        emit->stream_calls |= fds[i].revents != 0;
 }
 
 static void publish_stream_stats(struct emit *emit)
@@ -533,7 +539,9 @@ static void work(struct emit *emit)
     struct error err;
     emit->shared->emit_ms = monotime_ms();
     describe_jobs(emit);
-    if (emit->stream) {
+    if (emit->stream && (emit->stream_calls || emit->shared->emit_ms >= emit->stream_ms)) {
+        emit->stream_calls = false;
+        emit->stream_ms = emit->shared->emit_ms + TURN_MS;
         token_stream_service(emit->stream);
         publish_stream_stats(emit);
     }

@@ -22,7 +22,6 @@
 #include "worker/intake/status_topic.h"
 
 enum {
-    LEAST_WAIT_MS = 5, /* for an answer that would be committed at once: it does not end a wait */
     MOST_PER_TURN = 64,
     TICK_MS = 100,
     LAST_SHARE = 4, /* of results.flush_ms: so long the last answer of a topic waits behind a commit */
@@ -410,12 +409,17 @@ static void postpone_commits(struct intake *intake)
             intake->partitions[i].lane->committed_ms = now_ms;
 }
 
-/* When an answer of the topic is committed: under load many go together; where no other runs there is hardly
- * any to wait for. */
-static int64_t commit_time(const struct intake *intake, const struct lane *lane, bool others)
+/* When what the topic has to commit is committed. Where no other job runs there is hardly any answer to wait
+ * for: soon after the last commit. Else many go together: flush_ms after the last commit, and the first one
+ * waits for those of the next steps even if nothing was committed for long, for jobs that began together
+ * often end together. No answer waits longer than flush_ms; the last part is left for the transaction. */
+static int64_t commit_time(const struct intake *intake, const struct lane *lane)
 {
-    int64_t flush_ms = intake->shared->config->results.flush_ms;
-    return lane->committed_ms + (others ? flush_ms : flush_ms / LAST_SHARE);
+    int64_t flush_ms = intake->shared->config->results.flush_ms, last_ms = flush_ms / LAST_SHARE;
+    if (lane->count == 0)
+        return lane->committed_ms + last_ms;
+    int64_t time_ms = lane->committed_ms + flush_ms, gathered_ms = lane->answered_ms + flush_ms - last_ms;
+    return time_ms > gathered_ms ? time_ms : gathered_ms;
 }
 
 /* Puts on record that these are about to start. False: the broker did not take it, nothing may start. */
@@ -465,12 +469,8 @@ static void take_acks(struct intake *intake)
 {
     for (struct emit_ack *ack; (ack = channel_receive(intake->shared->acks, 0));) {
         struct flight *flight = flights_find(intake->flights, ack->job_handle);
-        if (flight) {
-            struct partition *partition = intake_partition_of(intake, flight);
-            offset_ledger_answer(partition->ledger, flight->offset);
-            partition->dirty = true;
-            intake_remove_flight(intake, flight);
-        }
+        if (flight)
+            intake_note_answer(intake, flight);
         free(ack);
     }
 }
@@ -551,8 +551,7 @@ static bool commit_is_due(const struct intake *intake, int64_t now_ms)
 {
     for (int i = 0; i < intake->partition_end && now_ms >= intake->retry_ms; i++) {
         const struct partition *partition = &intake->partitions[i];
-        const struct lane *lane = partition->lane;
-        if (partition->used && partition->dirty && now_ms >= commit_time(intake, lane, lane->count > 0))
+        if (partition->used && partition->dirty && now_ms >= commit_time(intake, partition->lane))
             return true;
     }
     return false;
@@ -620,20 +619,31 @@ static void say_farewell(struct intake *intake)
     intake->closing = true;
 }
 
-/* How long this thread has nothing to do, if no record comes: until the next tick, or until an answer that
- * may have come would be committed. */
+/* An answer ends the wait for records if it may be due: the first since the topic's commit, from which on
+ * time is counted, and the last. The others are taken when those are committed. */
+static bool answers_matter(const struct intake *intake)
+{
+    bool room = intake->ready_count + MOST_PER_JOB <= MOST_IN_TXN; /* else they stay where they are */
+    bool matter = !intake->txn;
+    for (size_t i = 0; i < intake->shared->config->kafka.topics.count && !matter; i++) {
+        const struct lane *lane = &intake->lanes[i];
+        matter = lane->count == 1 || (lane->count > 0 && lane->answered_ms == 0);
+    }
+    return room && matter;
+}
+
+/* How long this thread has nothing to do, if no record comes: until the next tick or commit. */
 static int time_to_wait(const struct intake *intake)
 {
     int64_t now_ms = monotime_ms(), until_ms = now_ms + TICK_MS;
-    if (channel_count(intake->shared->acks) > 0)
-        return 0;
-    for (size_t i = 0; i < intake->shared->config->kafka.topics.count; i++) {
-        const struct lane *lane = &intake->lanes[i];
-        int64_t commit_ms = commit_time(intake, lane, lane->count > 1);
-        if ((lane->count > 0 || commit_ms > now_ms) && commit_ms < until_ms)
-            until_ms = commit_ms;
+    for (int i = 0; i < intake->partition_end; i++) {
+        const struct partition *partition = &intake->partitions[i];
+        int64_t commit_ms =
+            partition->used && partition->dirty ? commit_time(intake, partition->lane) : until_ms;
+        commit_ms = commit_ms > intake->retry_ms ? commit_ms : intake->retry_ms;
+        until_ms = commit_ms < until_ms ? commit_ms : until_ms;
     }
-    return until_ms > now_ms + LEAST_WAIT_MS ? (int)(until_ms - now_ms) : LEAST_WAIT_MS;
+    return until_ms > now_ms ? (int)(until_ms - now_ms) : 0;
 }
 
 /* What has been fetched, as far as there is room: a commit may take longer than it lasts until the next one
@@ -644,6 +654,8 @@ static void take_records(struct intake *intake)
     struct job_record record;
     struct error err;
     int wait_ms = time_to_wait(intake);
+    const struct channel *answers = intake->txn ? shared->finished : shared->acks;
+    job_source_wake_on(intake->source, answers_matter(intake) ? channel_fd(answers) : -1);
     for (int i = 0; i < MOST_PER_TURN; i++, wait_ms = 0) {
         balance(intake);
         if (!job_source_poll(intake->source, wait_ms, &record, &err)) {

@@ -16,6 +16,16 @@ void intake_remove_flight(struct intake *intake, struct flight *flight)
     intake->shared->metrics->inflight_jobs = (int64_t)flights_count(intake->flights);
 }
 
+void intake_note_answer(struct intake *intake, struct flight *flight)
+{
+    struct partition *partition = intake_partition_of(intake, flight);
+    offset_ledger_answer(partition->ledger, flight->offset);
+    partition->dirty = true;
+    if (partition->lane->answered_ms == 0)
+        partition->lane->answered_ms = monotime_ms();
+    intake_remove_flight(intake, flight);
+}
+
 struct partition *intake_partition_of(struct intake *intake, const struct flight *flight)
 {
     return &intake->partitions[(const struct partition *)flight->partition - intake->partitions];
@@ -55,6 +65,7 @@ static size_t gather_commits(struct intake *intake, const struct partition *only
             (struct job_source_partition){partition->topic, partition->number,
                                           offset_ledger_commit_offset(partition->ledger), metadata[count]};
         partition->dirty = false;
+        partition->lane->answered_ms = 0;
         count++;
     }
     return count;
@@ -194,10 +205,8 @@ static void take_result(struct intake *intake, struct flight *flight, struct fin
 {
     struct finished_result *result = finished->after ? finished->after : finished;
     struct partition *partition = intake_partition_of(intake, flight);
-    offset_ledger_answer(partition->ledger, flight->offset);
-    partition->dirty = true;
     end_checkpoint(intake, partition, flight->offset);
-    intake_remove_flight(intake, flight);
+    intake_note_answer(intake, flight);
     tally(partition, result);
     for (; finished; finished = result == finished ? NULL : result) {
         finished->partition = partition;

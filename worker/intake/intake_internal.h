@@ -28,6 +28,7 @@ struct lane {
     size_t share, count; /* flights at most, and now */
     bool paused;
     int64_t committed_ms; /* when answers of it were committed last */
+    int64_t answered_ms;  /* when the first answer since was taken; 0: there is none */
 };
 
 struct partition {
@@ -71,6 +72,8 @@ struct partition *intake_find_partition(struct intake *intake, const char *topic
                                         int32_t number); /* NULL: not ours */
 struct partition *intake_partition_of(struct intake *intake, const struct flight *flight);
 void intake_remove_flight(struct intake *intake, struct flight *flight);
+/* The flight has its answer: it waits for a commit, and has left the flights. */
+void intake_note_answer(struct intake *intake, struct flight *flight);
 /* Results and offsets, or offsets alone, of all partitions or of one. False: it has to be made again. */
 bool intake_commit(struct intake *intake, const struct partition *only, bool wait);
 void intake_take_commit_failed(void *context, const struct job_source_partition *failed);

@@ -34,6 +34,7 @@ struct job_source {
     size_t topic_count, turn;   /* whose record comes next */
     rd_kafka_queue_t *events;   /* assignments, errors */
     int news_fd;                /* eventfd: something came into an empty queue */
+    int other_fd;               /* ends a wait too; -1: none */
     bool was_assigned; /* closing a cooperative consumer that never was aborts in librdkafka 2.0.2 (issue
                           4312) */
 };
@@ -238,6 +239,7 @@ enum status job_source_open(struct job_source **out, const struct config *config
     source->topic_count = config->kafka.topics.count;
     source->topics = calloc(source->topic_count, sizeof *source->topics);
     source->news_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    source->other_fd = -1;
     enum status status = source->topics && source->news_fd >= 0
                              ? start(source, config, err)
                              : error_set(err, STATUS_NO_MEMORY, "no memory for the Kafka consumer");
@@ -361,8 +363,9 @@ static rd_kafka_message_t *next_message(struct job_source *source)
 static rd_kafka_message_t *wait_for_message(struct job_source *source, int timeout_ms)
 {
     uint64_t news;
-    struct pollfd fd = {.fd = source->news_fd, .events = POLLIN};
-    if (poll(&fd, 1, timeout_ms) <= 0)
+    struct pollfd fds[] = {{.fd = source->news_fd, .events = POLLIN},
+                           {.fd = source->other_fd, .events = POLLIN}};
+    if (poll(fds, 2, timeout_ms) <= 0 || !fds[0].revents)
         return NULL;
     ssize_t got = read(source->news_fd, &news, sizeof news); /* before the queues are looked into again */
     (void)got;
@@ -385,6 +388,11 @@ bool job_source_poll(struct job_source *source, int timeout_ms, struct job_recor
     }
     describe(source, record);
     return true;
+}
+
+void job_source_wake_on(struct job_source *source, int fd)
+{
+    source->other_fd = fd;
 }
 
 void job_source_pause(struct job_source *source, const char *topic, bool paused)

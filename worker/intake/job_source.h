@@ -39,6 +39,8 @@ void job_source_close(struct job_source *source);
 /* Waits up to timeout_ms. True: *record is valid until the next poll. False with *err set (status not OK): a
  * fault of the source; UNAVAILABLE heals by itself, others are fatal. */
 bool job_source_poll(struct job_source *source, int timeout_ms, struct job_record *record, struct error *err);
+/* From now on a wait also ends when fd is readable; -1: none. */
+void job_source_wake_on(struct job_source *source, int fd);
 /* Stops or goes on taking records of one topic. Polling goes on either way. */
 void job_source_pause(struct job_source *source, const char *topic, bool paused);
 /* Commits offsets with metadata; waits for the broker's answer when `wait`. */
