@@ -17,6 +17,15 @@ int bench_text(int argc, char **argv);
 int bench_kv(int argc, char **argv);
 int bench_steps(int argc, char **argv);
 
+struct bench_option { /* one of text, number, flag; a table ends with a name of NULL */
+    const char *name, **text;
+    int *number, most; /* from 1 to most; 0: 2^20 */
+    bool *flag;
+};
+/* Reads the arguments behind a benchmark's name. False: it has answered, with this exit code. */
+MUST_CHECK bool bench_options(const struct bench_option *options, int argc, char **argv, const char *verb,
+                              const char *usage, int *exit_code);
+
 /* Hyperparameters of a well-known shape by name ("qwen3-0.6b"). Statuses: USAGE (the text lists the names),
  * and those of hparams_parse. */
 MUST_CHECK enum status bench_shape(struct hparams *out, const char *name, struct error *err);

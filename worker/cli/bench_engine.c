@@ -266,34 +266,6 @@ static enum status run_formats(struct run *run, struct error *err)
     return status;
 }
 
-static bool read_option(struct run *run, const char *name, const char *value)
-{
-    const struct {
-        const char *name, **text;
-    } texts[] = {
-        {"--shape", &run->shape},         {"--format", &run->formats},  {"--kernels", &run->kernels},
-        {"--kv-format", &run->kv_format}, {"--work", &run->work},       {"--share", &run->share},
-        {"--prompts", &run->prompts},     {"--batches", &run->batches}, {"--contexts", &run->contexts}};
-    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
-        if (strcmp(name, texts[i].name) == 0) {
-            *texts[i].text = value;
-            return true;
-        }
-    char *end;
-    const long number = strtol(value, &end, 10);
-    if (*end || number < 1 || number > 1 << 20)
-        return false;
-    if (strcmp(name, "--threads") == 0)
-        run->threads = (int)number;
-    else if (strcmp(name, "--rounds") == 0 && number <= BENCH_MAX_ROUNDS)
-        run->rounds = (int)number;
-    else if (strcmp(name, "--kv-mb") == 0)
-        run->kv_bytes = (size_t)number << 20;
-    else
-        return false;
-    return true;
-}
-
 int bench_engine(int argc, char **argv)
 {
     static struct run run; /* tens of kilobytes */
@@ -307,22 +279,30 @@ int bench_engine(int argc, char **argv)
                        .batches = "1,4,8,16,32,64",
                        .contexts = "128,2048",
                        .threads = 2,
-                       .rounds = 5,
-                       .kv_bytes = (size_t)1 << 30};
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0) {
-            printf("%s\n", usage);
-            return EXIT_DONE;
-        }
-        if (strcmp(argv[i], "--json") == 0)
-            run.json = true;
-        else if (strcmp(argv[i], "--quick") == 0)
+                       .rounds = 5};
+    bool quick = false;
+    int kv_mb = 1024, exit_code;
+    for (int i = 1; i < argc; i++) /* before the others, which may say more */
+        if (strcmp(argv[i], "--quick") == 0)
             run.prompts = run.contexts = "128", run.batches = "1,8,32", run.share = "private", run.rounds = 3;
-        else if (i + 1 < argc && read_option(&run, argv[i], argv[i + 1]))
-            i++;
-        else
-            return cli_usage("bench engine", "%s", usage);
-    }
+    const struct bench_option options[] = {{"--shape", .text = &run.shape},
+                                           {"--format", .text = &run.formats},
+                                           {"--kernels", .text = &run.kernels},
+                                           {"--kv-format", .text = &run.kv_format},
+                                           {"--work", .text = &run.work},
+                                           {"--share", .text = &run.share},
+                                           {"--prompts", .text = &run.prompts},
+                                           {"--batches", .text = &run.batches},
+                                           {"--contexts", .text = &run.contexts},
+                                           {"--threads", .number = &run.threads},
+                                           {"--rounds", .number = &run.rounds, .most = BENCH_MAX_ROUNDS},
+                                           {"--kv-mb", .number = &kv_mb},
+                                           {"--json", .flag = &run.json},
+                                           {"--quick", .flag = &quick},
+                                           {0}};
+    if (!bench_options(options, argc, argv, "bench engine", usage, &exit_code))
+        return exit_code;
+    run.kv_bytes = (size_t)kv_mb << 20;
     struct error err = {0};
     return run_formats(&run, &err) == STATUS_OK ? EXIT_DONE : cli_fail(&err);
 }

@@ -4,7 +4,6 @@
 // block tables on huge pages (the default back end), block tables in a memory file, windows onto that file.
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "base/monotime.h"
@@ -23,7 +22,7 @@ static const char usage[] = "usage: millrace bench kv [--shape qwen3-0.6b|...] [
 
 struct kv_bench {
     const char *shape;
-    long layers, count, context, threads, rounds;
+    int layers, count, context, threads, rounds;
     struct hparams hparams;
     struct model *model;
     struct kv_cache *pools[2]; /* on huge pages; in a file */
@@ -85,7 +84,7 @@ static enum status map_windows(struct kv_bench *b, struct error *err)
             usleep(100);
         }
     }
-    printf("%ld windows of %d scattered blocks mapped in %.1f ms\n", b->count, b->blocks,
+    printf("%d windows of %d scattered blocks mapped in %.1f ms\n", b->count, b->blocks,
            (double)(monotime_ns() - begin_ns) * 1e-6);
     return STATUS_OK;
 }
@@ -169,40 +168,21 @@ static enum status run(struct kv_bench *b, struct error *err)
     return status;
 }
 
-static bool read_option(struct kv_bench *b, const char *name, const char *value)
-{
-    const struct {
-        const char *name;
-        long *number, most;
-    } numbers[] = {{"--layers", &b->layers, 64},
-                   {"--sequences", &b->count, MOST_SEQUENCES},
-                   {"--context", &b->context, 32768},
-                   {"--threads", &b->threads, 1024},
-                   {"--rounds", &b->rounds, MOST_ROUNDS}};
-    if (strcmp(name, "--shape") == 0)
-        b->shape = value;
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
-        if (strcmp(name, numbers[i].name) == 0) {
-            char *end;
-            *numbers[i].number = strtol(value, &end, 10);
-            return !*end && *numbers[i].number >= 1 && *numbers[i].number <= numbers[i].most;
-        }
-    return strcmp(name, "--shape") == 0;
-}
-
 int bench_kv(int argc, char **argv)
 {
     static struct kv_bench bench;
     bench = (struct kv_bench){
         .shape = "qwen3-0.6b", .layers = 4, .count = 16, .context = 2048, .threads = 2, .rounds = 21};
-    for (int i = 1; i < argc; i += 2) {
-        if (strcmp(argv[i], "--help") == 0) {
-            printf("%s\n", usage);
-            return EXIT_DONE;
-        }
-        if (i + 1 == argc || !read_option(&bench, argv[i], argv[i + 1]))
-            return cli_usage("bench kv", "%s", usage);
-    }
+    const struct bench_option options[] = {{"--shape", .text = &bench.shape},
+                                           {"--layers", .number = &bench.layers, .most = 64},
+                                           {"--sequences", .number = &bench.count, .most = MOST_SEQUENCES},
+                                           {"--context", .number = &bench.context, .most = 32768},
+                                           {"--threads", .number = &bench.threads, .most = 1024},
+                                           {"--rounds", .number = &bench.rounds, .most = MOST_ROUNDS},
+                                           {0}};
+    int exit_code;
+    if (!bench_options(options, argc, argv, "bench kv", usage, &exit_code))
+        return exit_code;
     struct error err = {0};
     return run(&bench, &err) == STATUS_OK ? EXIT_DONE : cli_fail(&err);
 }

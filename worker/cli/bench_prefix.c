@@ -297,34 +297,6 @@ static enum status run_all(struct run *run, struct error *err)
     return status;
 }
 
-static bool read_option(struct run *run, const char *name, const char *value)
-{
-    const struct {
-        const char *name, **text;
-    } texts[] = {{"--address", &run->address},
-                 {"--shape", &run->shape},
-                 {"--format", &run->format},
-                 {"--kv-format", &run->kv_format}};
-    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
-        if (strcmp(name, texts[i].name) == 0) {
-            *texts[i].text = value;
-            return true;
-        }
-    char *end;
-    long number = strtol(value, &end, 10);
-    if (*end || number < 1 || number > 1 << 16)
-        return false;
-    if (strcmp(name, "--threads") == 0)
-        run->threads = (int)number;
-    else if (strcmp(name, "--rounds") == 0 && number <= MAX_ROUNDS)
-        run->rounds = (int)number;
-    else if (strcmp(name, "--tokens") == 0 && number % BLOCK_TOKENS == 0)
-        run->tokens = (int)number;
-    else
-        return false;
-    return true;
-}
-
 int bench_prefix(int argc, char **argv)
 {
     struct run run = {.address = "redis://127.0.0.1:6379",
@@ -334,18 +306,20 @@ int bench_prefix(int argc, char **argv)
                       .threads = 2,
                       .rounds = 3,
                       .tokens = 1024};
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0) {
-            printf("%s\n", usage);
-            return EXIT_DONE;
-        }
-        if (strcmp(argv[i], "--json") == 0)
-            run.json = true;
-        else if (i + 1 < argc && read_option(&run, argv[i], argv[i + 1]))
-            i++;
-        else
-            return cli_usage("bench prefix", "%s", usage);
-    }
+    const struct bench_option options[] = {{"--address", .text = &run.address},
+                                           {"--shape", .text = &run.shape},
+                                           {"--format", .text = &run.format},
+                                           {"--kv-format", .text = &run.kv_format},
+                                           {"--threads", .number = &run.threads},
+                                           {"--rounds", .number = &run.rounds, .most = MAX_ROUNDS},
+                                           {"--tokens", .number = &run.tokens, .most = 1 << 16},
+                                           {"--json", .flag = &run.json},
+                                           {0}};
+    int exit_code;
+    if (!bench_options(options, argc, argv, "bench prefix", usage, &exit_code))
+        return exit_code;
+    if (run.tokens % BLOCK_TOKENS != 0)
+        return cli_usage("bench prefix", "--tokens must be a multiple of %d", BLOCK_TOKENS);
     struct error err = {0};
     return run_all(&run, &err) == STATUS_OK ? EXIT_DONE : cli_fail(&err);
 }

@@ -3,7 +3,6 @@
 // roofline, and the same product by plain cblas_sgemm. Weights are many copies, more than a cache holds,
 // taken in turn as the layers of a model are. Products and peer alternate, round after round; medians.
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/monotime.h"
@@ -198,46 +197,22 @@ static enum status run_formats(struct run *run, struct error *err)
     return status;
 }
 
-static bool read_option(struct run *run, const char *name, const char *value)
-{
-    if (strcmp(name, "--format") == 0 || strcmp(name, "--kernels") == 0) {
-        *(strcmp(name, "--format") == 0 ? &run->formats : &run->kernels_name) = value;
-        return true;
-    }
-    char *end;
-    const long number = strtol(value, &end, 10);
-    if (*end || number < 1 || number > 1 << 20)
-        return false;
-    if (strcmp(name, "--threads") == 0)
-        run->threads = (int)number;
-    else if (strcmp(name, "--rounds") == 0 && number <= BENCH_MAX_ROUNDS)
-        run->rounds = (int)number;
-    else if (strcmp(name, "--n") == 0)
-        run->n = (int32_t)number;
-    else if (strcmp(name, "--k") == 0)
-        run->k = (int32_t)number;
-    else
-        return false;
-    return true;
-}
-
 int bench_products(int argc, char **argv)
 {
     static struct run run;
     run = (struct run){
         .formats = "bf16,int8", .kernels_name = "auto", .threads = 2, .rounds = 5, .n = 3072, .k = 1024};
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0) {
-            printf("%s\n", usage);
-            return EXIT_DONE;
-        }
-        if (strcmp(argv[i], "--json") == 0)
-            run.json = true;
-        else if (i + 1 < argc && read_option(&run, argv[i], argv[i + 1]))
-            i++;
-        else
-            return cli_usage("bench products", "%s", usage);
-    }
+    const struct bench_option options[] = {{"--format", .text = &run.formats},
+                                           {"--kernels", .text = &run.kernels_name},
+                                           {"--n", .number = &run.n},
+                                           {"--k", .number = &run.k},
+                                           {"--threads", .number = &run.threads},
+                                           {"--rounds", .number = &run.rounds, .most = BENCH_MAX_ROUNDS},
+                                           {"--json", .flag = &run.json},
+                                           {0}};
+    int exit_code;
+    if (!bench_options(options, argc, argv, "bench products", usage, &exit_code))
+        return exit_code;
     struct error err = {0};
     return run_formats(&run, &err) == STATUS_OK ? EXIT_DONE : cli_fail(&err);
 }

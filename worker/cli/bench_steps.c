@@ -41,7 +41,7 @@ struct asked {
 
 struct steps {
     const char *shape, *format, *kernels, *targets, *work, *clock;
-    long layers, threads, kv_mb, prompt_tokens, generate, chunk;
+    int layers, threads, kv_mb, prompt_tokens, generate, chunk;
     struct hparams hparams;
     struct model *model;
     struct engine *engine;
@@ -218,7 +218,7 @@ static enum status run_targets(struct steps *b, struct error *err)
     char targets[64];
     enum status status = STATUS_OK;
     snprintf(targets, sizeof targets, "%s", b->targets);
-    printf("%s, %s, %s kernels, %ld threads; gaps between tokens of one sequence in ms\n"
+    printf("%s, %s, %s kernels, %d threads; gaps between tokens of one sequence in ms\n"
            "work     target    steps  output/s  tokens/s      p50      p99      max  between steps\n",
            b->shape, model_weight_format_name(b->model), model_kernels_name(b->model), b->threads);
     fflush(stdout);
@@ -258,31 +258,6 @@ static enum status run_model(struct steps *b, struct error *err)
     return status;
 }
 
-static bool read_option(struct steps *b, const char *name, const char *value)
-{
-    const struct {
-        const char *name, **text;
-        long *number;
-    } options[] = {{"--layers", NULL, &b->layers},   {"--shape", &b->shape, NULL},
-                   {"--format", &b->format, NULL},   {"--kernels", &b->kernels, NULL},
-                   {"--targets", &b->targets, NULL}, {"--work", &b->work, NULL},
-                   {"--clock", &b->clock, NULL},     {"--threads", NULL, &b->threads},
-                   {"--kv-mb", NULL, &b->kv_mb},     {"--prompt", NULL, &b->prompt_tokens},
-                   {"--chunk", NULL, &b->chunk},     {"--generate", NULL, &b->generate}};
-    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
-        if (strcmp(name, options[i].name) != 0)
-            continue;
-        if (options[i].text) {
-            *options[i].text = value;
-            return true;
-        }
-        char *end;
-        *options[i].number = strtol(value, &end, 10);
-        return !*end && *options[i].number >= 1 && *options[i].number <= 1 << 20;
-    }
-    return false;
-}
-
 /* Processor time instead of the wall's: on a busy machine, with one thread, what steps would take on an idle
  * one. */
 static int64_t processor_ns(void *context)
@@ -316,14 +291,22 @@ int bench_steps(int argc, char **argv)
                            .prompt_tokens = 8192,
                            .generate = 192,
                            .chunk = BENCH_CHUNK_TOKENS};
-    for (int i = 1; i < argc; i += 2) {
-        if (strcmp(argv[i], "--help") == 0) {
-            printf("%s\n", usage);
-            return EXIT_DONE;
-        }
-        if (i + 1 == argc || !read_option(&steps, argv[i], argv[i + 1]))
-            return cli_usage("bench steps", "%s", usage);
-    }
+    const struct bench_option options[] = {{"--shape", .text = &steps.shape},
+                                           {"--format", .text = &steps.format},
+                                           {"--kernels", .text = &steps.kernels},
+                                           {"--targets", .text = &steps.targets},
+                                           {"--work", .text = &steps.work},
+                                           {"--clock", .text = &steps.clock},
+                                           {"--layers", .number = &steps.layers},
+                                           {"--threads", .number = &steps.threads},
+                                           {"--kv-mb", .number = &steps.kv_mb},
+                                           {"--prompt", .number = &steps.prompt_tokens},
+                                           {"--chunk", .number = &steps.chunk},
+                                           {"--generate", .number = &steps.generate},
+                                           {0}};
+    int exit_code;
+    if (!bench_options(options, argc, argv, "bench steps", usage, &exit_code))
+        return exit_code;
     if (!set_clock(steps.clock))
         return cli_usage("bench steps", "--clock is wall or cpu");
     if (steps.prompt_tokens < 256)

@@ -330,31 +330,17 @@ int bench_tier(int argc, char **argv)
 {
     const char *address = "redis://127.0.0.1:6379";
     struct bench bench = {.fingerprint = "bench", .rounds = ROUNDS};
-    size_t least = 0, most = SIZE_MAX;
-    for (int i = 1; i < argc; i++) {
-        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-        if (strcmp(argv[i], "--json") == 0) {
-            bench.json = true;
-            continue;
-        }
-        if (strcmp(argv[i], "--address") == 0 && value)
-            address = value;
-        else if (strcmp(argv[i], "--rounds") == 0 && value)
-            bench.rounds = (int)strtol(value, NULL, 10);
-        else if (strcmp(argv[i], "--min-kib") == 0 && value)
-            least = strtoul(value, NULL, 10) << 10;
-        else if (strcmp(argv[i], "--max-kib") == 0 && value)
-            most = strtoul(value, NULL, 10) << 10;
-        else
-            return cli_usage("bench tier", usage);
-        i++;
-    }
-    if (bench.rounds < 1 || bench.rounds > MOST_ROUNDS)
-        return cli_usage("bench tier", usage);
+    int min_kib = 0, max_kib = 1 << 20, exit_code;
+    const struct bench_option options[] = {
+        {"--address", .text = &address},   {"--rounds", .number = &bench.rounds, .most = MOST_ROUNDS},
+        {"--min-kib", .number = &min_kib}, {"--max-kib", .number = &max_kib},
+        {"--json", .flag = &bench.json},   {0}};
+    if (!bench_options(options, argc, argv, "bench tier", usage, &exit_code))
+        return exit_code;
     struct error err = {0};
     enum status status = open_servers(&bench, address, &err);
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0] && status == STATUS_OK; i++) {
-        if (sizes[i] < least || sizes[i] > most)
+        if (sizes[i] < (size_t)min_kib << 10 || sizes[i] > (size_t)max_kib << 10)
             continue;
         /* 64 bytes under a power of two with its header, so that the allocator's class is not overshot */
         status = prepare(&bench, sizes[i] - block_codec_head_bytes(BLOCK_TOKENS) - 64, &err);
