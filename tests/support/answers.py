@@ -57,5 +57,9 @@ class Answers:
 
 
 def wait_committed(kafka, partitions, topic="millrace.jobs", group="millrace", timeout_s=30):
-    wait_until("every offset to be committed", lambda: all(
-        kafka.committed_offset(group, topic, p) == kafka.offset(topic, p) for p in range(partitions)), timeout_s)
+    def pairs():
+        return [(kafka.committed_offset(group, topic, p), kafka.offset(topic, p)) for p in range(partitions)]
+    try:
+        wait_until("every offset to be committed", lambda: all(done == end for done, end in pairs()), timeout_s)
+    except AssertionError as error:
+        raise AssertionError("%s: (committed, end) %s" % (error, pairs())) from None

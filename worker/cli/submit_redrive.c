@@ -45,10 +45,11 @@ static void take_revoked(void *context, const struct job_source_partition *parti
     (void)lost;
 }
 
-static void take_commit_failed(void *context, const struct job_source_partition *partition)
+static void take_commit_answer(void *context, const struct job_source_partition *partition, bool failed)
 {
     (void)context;
     (void)partition;
+    (void)failed;
 }
 
 static void note_offset(struct redrive *redrive, const struct job_record *record)
@@ -134,7 +135,7 @@ enum status submit_redrive(const struct config *config, bool dry_run, int *count
 {
     static struct redrive redrive; /* the process's only one: it is large */
     static struct config own;
-    struct job_source_callbacks callbacks = {take_assigned, take_revoked, take_commit_failed, &redrive};
+    struct job_source_callbacks callbacks = {take_assigned, take_revoked, take_commit_answer, &redrive};
     *count = 0;
     if (!*config->kafka.dlt_topic)
         return error_set(err, STATUS_CONFIG, "kafka.dlt_topic is empty: there are no dead letters");

@@ -731,7 +731,7 @@ enum status intake_open(struct intake **out, struct pipeline_shared *shared, str
         return error_set(err, STATUS_NO_MEMORY, "no memory for the intake stage");
     intake->shared = shared;
     intake->max_flights = (size_t)shared->config->limits.max_inflight_jobs;
-    struct job_source_callbacks callbacks = {take_assigned, take_revoked, intake_take_commit_failed, intake};
+    struct job_source_callbacks callbacks = {take_assigned, take_revoked, intake_take_commit_answer, intake};
     enum status status = flights_open(&intake->flights, intake->max_flights + SPARE_FLIGHTS,
                                       (size_t)shared->config->limits.max_inflight_per_tenant, err);
     if (status == STATUS_OK)

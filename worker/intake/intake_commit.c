@@ -94,14 +94,31 @@ static void mark_uncommitted(struct intake *intake, size_t count)
     intake->shared->metrics->commit_failures++;
 }
 
+/* librdkafka may send a commit that waited for the coordinator behind a later one: then the older one
+ * holds. */
+static void note_sent(struct intake *intake, size_t count, bool wait)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct partition *partition =
+            intake_find_partition(intake, commit_list[i].topic, commit_list[i].partition);
+        partition->commits_crossed |= partition->commits_sent > 0;
+        partition->commits_sent += wait ? 0 : 1;
+    }
+}
+
 /* Without new answers nothing else would commit again, and a restart would repeat jobs. */
-void intake_take_commit_failed(void *context, const struct job_source_partition *failed)
+void intake_take_commit_answer(void *context, const struct job_source_partition *answered, bool failed)
 {
     struct intake *intake = context;
-    struct partition *partition = intake_find_partition(intake, failed->topic, failed->partition);
-    if (partition)
+    struct partition *partition = intake_find_partition(intake, answered->topic, answered->partition);
+    intake->shared->metrics->commit_failures += failed;
+    if (!partition)
+        return;
+    partition->dirty |= failed;
+    if (partition->commits_sent > 0 && --partition->commits_sent == 0 && partition->commits_crossed) {
+        partition->commits_crossed = false;
         partition->dirty = true;
-    intake->shared->metrics->commit_failures++;
+    }
 }
 
 static bool commit_offsets(struct intake *intake, const struct partition *only, bool wait)
@@ -111,6 +128,7 @@ static bool commit_offsets(struct intake *intake, const struct partition *only, 
     if (count == 0)
         return true;
     if (job_source_commit(intake->source, commit_list, count, wait, &err) == STATUS_OK) {
+        note_sent(intake, count, wait);
         mark_committed(intake, wait ? count : 0);
         return true;
     }

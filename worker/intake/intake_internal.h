@@ -41,6 +41,8 @@ struct partition {
     int64_t sent_until;        /* reservation in the commit being made */
     int64_t safe_until;        /* jobs below may start: this reservation is committed */
     bool dirty;                /* answered something since the last commit */
+    int commits_sent;          /* at least once: not answered yet, nobody waits for them */
+    bool commits_crossed;      /* another commit was made meanwhile */
     struct batch_tally *tally; /* exactly once; else NULL */
     bool tallied;              /* what earlier owners counted is known: progress is written */
     struct metrics_partition *metrics;
@@ -76,7 +78,7 @@ void intake_remove_flight(struct intake *intake, struct flight *flight);
 void intake_note_answer(struct intake *intake, struct flight *flight);
 /* Results and offsets, or offsets alone, of all partitions or of one. False: it has to be made again. */
 bool intake_commit(struct intake *intake, const struct partition *only, bool wait);
-void intake_take_commit_failed(void *context, const struct job_source_partition *failed);
+void intake_take_commit_answer(void *context, const struct job_source_partition *answered, bool failed);
 /* Exactly once: results that emit has finished become part of the next transaction. */
 void intake_take_finished(struct intake *intake);
 void intake_drop_ready(struct intake *intake, bool committed);

@@ -137,8 +137,7 @@ static void take_commit_answer(rd_kafka_t *client, rd_kafka_resp_err_t code,
     for (int i = 0; partitions && i < partitions->cnt; i++) {
         rd_kafka_topic_partition_t *at = &partitions->elems[i];
         struct job_source_partition partition = {at->topic, at->partition, at->offset, NULL};
-        if (code || at->err)
-            source->callbacks.commit_failed(source->callbacks.context, &partition);
+        source->callbacks.commit_answered(source->callbacks.context, &partition, code || at->err);
     }
 }
 

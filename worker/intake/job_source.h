@@ -26,8 +26,8 @@ struct job_source_callbacks {
     void (*assigned)(void *context, const struct job_source_partition *partitions, size_t count);
     /* lost: another member has it already, nothing may be committed any more. */
     void (*revoked)(void *context, const struct job_source_partition *partition, bool lost);
-    /* A commit that nobody waited for did not reach the broker: it has to be made again. */
-    void (*commit_failed)(void *context, const struct job_source_partition *partition);
+    /* The answer to a commit that nobody waited for; failed: it has to be made again. */
+    void (*commit_answered)(void *context, const struct job_source_partition *partition, bool failed);
     void *context;
 };
 
@@ -43,7 +43,8 @@ bool job_source_poll(struct job_source *source, int timeout_ms, struct job_recor
 void job_source_wake_on(struct job_source *source, int fd);
 /* Stops or goes on taking records of one topic. Polling goes on either way. */
 void job_source_pause(struct job_source *source, const char *topic, bool paused);
-/* Commits offsets with metadata; waits for the broker's answer when `wait`. */
+/* Commits offsets with metadata; waits for the broker's answer when `wait`. Of two commits that are on their
+ * way at once either may be the last to arrive. */
 enum status job_source_commit(struct job_source *source, const struct job_source_partition *partitions,
                               size_t count, bool wait, struct error *err);
 /* Records in the assigned partitions that were not taken yet, from the client's statistics; -1: unknown. */
