@@ -3,6 +3,7 @@
 import ctypes
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -21,9 +22,15 @@ def SKIP(reason):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody has; not one of those from which Linux gives connections theirs, where another test's client
+    could take it before it is bound."""
+    while True:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", random.randrange(10000, 32000)))
+            except OSError:
+                continue
+            return probe.getsockname()[1]
 
 
 def wait_until(what, condition, timeout_s, interval_s=0.05):
