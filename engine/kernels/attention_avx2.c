@@ -265,7 +265,7 @@ ALWAYS_INLINE void score(enum kv_format format, const int queries, const int lin
 {
     struct depth depth = {.x = h->q + (size_t)first_query * (size_t)h->dim,
                           .x_stride = (size_t)h->dim,
-                          .pair_bytes = GROUP_TOKENS * lane_bytes(format) * (format == KV_BF16 ? 1 : 2),
+                          .pair_bytes = pair_line_bytes(format),
                           .second_bytes = GROUP_TOKENS * lane_bytes(format),
                           .next_bytes = pair_line_bytes(format),
                           .elements = h->dim};
@@ -449,12 +449,14 @@ static const uint8_t *group_at(const struct heads *h, const int32_t *block_table
            (size_t)index * 2 * h->half_bytes;
 }
 
-/* Groups of the span from position `first` on. */
+/* Groups of the span from position `first` on; past its end the first one again. */
 static void find_groups(const struct heads *h, const struct attention_span *span, int32_t first,
                         const uint8_t *groups[TILE_GROUPS])
 {
-    for (int32_t g = 0; g < TILE_GROUPS && first + g * GROUP_TOKENS < span->end; g++)
-        groups[g] = group_at(h, span->block_table, first + g * GROUP_TOKENS);
+    for (int32_t g = 0; g < TILE_GROUPS; g++)
+        groups[g] = first + g * GROUP_TOKENS < span->end
+                        ? group_at(h, span->block_table, first + g * GROUP_TOKENS)
+                        : groups[0];
 }
 
 /* The first tile of the span that some query [first, last) can see: earlier ones are behind their windows. */

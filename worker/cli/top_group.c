@@ -36,14 +36,10 @@ int top_group_find(const struct config *config, struct top_address out[TOP_MOST_
 {
     const struct kafka_property none[] = {{NULL, NULL}};
     rd_kafka_conf_t *conf;
-    char text[256];
-    if (kafka_client_conf(&conf, config, none, NULL) != STATUS_OK)
+    rd_kafka_t *client;
+    if (kafka_client_conf(&conf, config, none, NULL) != STATUS_OK ||
+        kafka_client_new(&client, RD_KAFKA_PRODUCER, conf, NULL) != STATUS_OK)
         return -1;
-    rd_kafka_t *client = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
-    if (!client) {
-        rd_kafka_conf_destroy(conf);
-        return -1;
-    }
     int count = ask(client, config->kafka.group_id, out);
     rd_kafka_destroy(client);
     return count;

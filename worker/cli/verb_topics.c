@@ -159,15 +159,12 @@ static enum status run(const struct topics_options *options, const struct config
     size_t count = list_topics(config, topics);
     const struct kafka_property none[] = {{NULL, NULL}};
     rd_kafka_conf_t *conf;
-    char text[256];
+    rd_kafka_t *client;
     enum status status = kafka_client_conf(&conf, config, none, err);
+    if (status == STATUS_OK)
+        status = kafka_client_new(&client, RD_KAFKA_PRODUCER, conf, err);
     if (status != STATUS_OK)
         return status;
-    rd_kafka_t *client = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
-    if (!client) {
-        rd_kafka_conf_destroy(conf);
-        return error_set(err, STATUS_CONFIG, "Kafka: %s", text);
-    }
     status = look(client, topics, count, err);
     if (status == STATUS_OK && options->create)
         status = create_and_see(client, options, topics, count, err);
