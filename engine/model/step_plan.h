@@ -15,7 +15,7 @@ enum {
     STEP_MAX_PRODUCTS = 3,   /* of a phase */
     STEP_MAX_ROW_PARTS = 8,  /* of a phase */
     STEP_MAX_BUCKETS = 44,   /* of rows, up to 2^20 */
-    STEP_ATTENTION_ROWS = 64 /* in one attention call, at most */
+    STEP_ATTENTION_ROWS = 48 /* in one attention call, at most: whole tiles of 6, 12 and 16 rows */
 };
 
 struct step_shape { /* of a phase: widths [products] of products with `depth` inputs */
