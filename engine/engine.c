@@ -152,6 +152,7 @@ static enum status open_parts(struct engine *engine, struct error *err)
                                           .kv = engine->kv,
                                           .windows = engine->windows,
                                           .prefix_cache = o->prefix_cache,
+                                          .max_drafts = o->speculative_tokens,
                                           .step_target_ns = o->step_target_ns};
     return scheduler_open(&engine->scheduler, &scheduler, err);
 }
@@ -537,14 +538,15 @@ static void offer_beam(struct engine *engine, const struct sequence *sequence, c
         sequence->group->state = BEAM_FAILED;
 }
 
-static void sample_token(struct engine *engine, struct sequence *sequence, const float *logits)
+/* False: the sequence ended. */
+static bool sample_token(struct engine *engine, struct sequence *sequence, const float *logits)
 {
     struct sampler_row row = row_of(engine, sequence, logits);
     int32_t token = sampler_pick(engine->sampler, &row);
     if (token < 0) { /* cut short, or not to be followed any further */
         finish(engine, sequence, token == SAMPLER_DEAD_END ? ENGINE_FINISH_LENGTH : ENGINE_FINISH_ERROR, -1,
                -1);
-        return;
+        return false;
     }
     struct engine_event *event = add_event(engine, ENGINE_EVENT_TOKEN, sequence);
     event->token = token;
@@ -554,6 +556,7 @@ static void sample_token(struct engine *engine, struct sequence *sequence, const
     engine->stats.generated_tokens++;
     if (!check_end(engine, sequence, token))
         advance_constraint(engine, sequence, token);
+    return sequence->running;
 }
 
 static void report_prompt_token(struct engine *engine, struct sequence *sequence, uint32_t position,
@@ -566,18 +569,41 @@ static void report_prompt_token(struct engine *engine, struct sequence *sequence
     sequence->next_prompt_logprob = position + 1;
 }
 
-/* What one sequence's rows of the step gave. `logit` walks through the batch's logits rows. */
-static void settle_sequence(struct engine *engine, const struct batch *batch, int32_t index, int32_t *logit)
+/* Keys and values of `rows` more tokens are there. */
+static void settle_rows(struct engine *engine, struct sequence *sequence, uint32_t rows)
 {
-    struct sequence *sequence = scheduler_batch_sequence(engine->scheduler, index);
-    const struct batch_sequence *rows = &batch->sequences[index];
     uint32_t first = sequence->computed;
-    sequence->computed += (uint32_t)rows->rows;
+    sequence->computed += rows;
     if (first < sequence->prompt_tokens)
         engine->stats.prompt_tokens +=
             (sequence->computed < sequence->prompt_tokens ? sequence->computed : sequence->prompt_tokens) -
             first;
     store_blocks(engine, sequence);
+}
+
+/* Samples row after row while what is sampled is what was guessed: the next row was computed for just that.
+ * Behind a guess that was wrong, keys and values are computed anew: `computed` stays before them. */
+static void sample_rows(struct engine *engine, struct sequence *sequence, const float *logits)
+{
+    const uint32_t drafted = sequence->drafted;
+    engine->stats.drafts += drafted > 0;
+    engine->stats.drafted_tokens += drafted;
+    for (uint32_t i = 0;; i++, logits += engine->hparams->vocab) {
+        const int32_t guess = i < drafted ? sequence->tokens[sequence->token_count] : -1;
+        if (!sample_token(engine, sequence, logits) || sequence->tokens[sequence->token_count - 1] != guess)
+            return;
+        engine->stats.accepted_tokens++;
+        settle_rows(engine, sequence, 1);
+    }
+}
+
+/* What one sequence's rows of the step gave. `logit` walks through the batch's logits rows. */
+static void settle_sequence(struct engine *engine, const struct batch *batch, int32_t index, int32_t *logit)
+{
+    struct sequence *sequence = scheduler_batch_sequence(engine->scheduler, index);
+    const struct batch_sequence *rows = &batch->sequences[index];
+    uint32_t first = sequence->computed, drafted = sequence->drafted;
+    settle_rows(engine, sequence, (uint32_t)rows->rows - drafted);
     const float *last = NULL;
     for (; *logit < batch->logit_count && batch->logit_rows[*logit] < rows->first_row + rows->rows;
          (*logit)++) {
@@ -591,7 +617,7 @@ static void settle_sequence(struct engine *engine, const struct batch *batch, in
     if (last && sequence->group)
         offer_beam(engine, sequence, last);
     else if (last)
-        sample_token(engine, sequence, last);
+        sample_rows(engine, sequence, last);
     else if (sequence->computed == sequence->token_count) /* nothing to generate */
         finish(engine, sequence, ENGINE_FINISH_LENGTH, -1, -1);
 }
@@ -652,7 +678,8 @@ static void forward(struct engine *engine, const struct batch *batch)
 {
     for (int32_t i = 0; i < batch->sequence_count; i++) {
         const struct sequence *sequence = scheduler_batch_sequence(engine->scheduler, i);
-        bool is_sampled = sequence->computed + (uint32_t)batch->sequences[i].rows == sequence->token_count;
+        bool is_sampled = sequence->computed + (uint32_t)batch->sequences[i].rows ==
+                          sequence->token_count + sequence->drafted;
         if (sequence->sampling->constraint && is_sampled)
             mask_ahead_note(engine->masks, sequence->sampling->constraint, sequence->constraint_state);
     }

@@ -34,6 +34,7 @@ struct engine_options {
     int32_t max_context_tokens;        /* 0: the model's */
     bool prefix_cache;
     int64_t step_target_ns;      /* prompts are cut so that steps beside decodes take no longer; 0: by rows */
+    int32_t speculative_tokens;  /* guessed and verified per sequence and step, at most; 0: none */
     bool contiguous_kv;          /* windows for sequences (engine/kv/kv_windows.h) beside block tables */
     int32_t max_mappings;        /* with contiguous_kv: blocks mapped at once in all windows */
     int32_t force_preempt_every; /* tests: preempt the youngest every N steps; 0: never */
@@ -161,6 +162,8 @@ struct engine_stats {
     int32_t running, waiting, blocks_total, blocks_used, blocks_cached;
     uint64_t steps, prompt_tokens, generated_tokens, cached_tokens, preemptions;
     uint64_t prefix_queries_tokens, prefix_hits_tokens;
+    uint64_t drafts, drafted_tokens,
+        accepted_tokens;      /* times that a sequence had guesses; guesses; right ones */
     uint64_t window_rows;     /* rows computed through windows of contiguous KV */
     uint64_t step_ns, gap_ns; /* in steps, and between two while there was work; counted by who has a clock */
     int32_t experts;          /* of a layer; 0: a dense model */

@@ -8,14 +8,18 @@
 #include "engine/beam.h"
 #include "engine/kv/kv_cache.h"
 #include "engine/kv/kv_windows.h"
+#include "engine/speculate/draft_gate.h"
 #include "engine/step_cost.h"
 
 enum {
     MOST_OVERTAKEN = 1024,  /* by later arrivals, whatever their priority: nothing starves */
     LEAST_PROMPT_ROWS = 8,  /* of the first prompt of a step, whatever they take: it goes on */
     LEAST_PROMPT_SHARE = 4, /* of the target: so much of it is left to prompts beside slow decodes */
-    MOST_STEPS_APART = 8    /* in a row, of the most urgent alone */
+    MOST_STEPS_APART = 8,   /* in a row, of the most urgent alone */
+    KEPT_LOGIT_ROWS = 8     /* from guesses, for prompts whose log-probabilities are asked for */
 };
+#define DOUBT 0.98 /* of the price of guesses, with each step in which it turned away a likely one */
+#define LIKELY 0.5
 
 struct scheduler {
     struct scheduler_options options;
@@ -36,6 +40,8 @@ struct scheduler {
     int32_t steps_apart;                    /* that follow, of the most urgent alone */
     bool apart;                             /* this is one of them */
     struct step_cost cost;
+    double draft_doubt;               /* what is believed of the price that was learnt for a guess */
+    struct draft_place *draft_places; /* [max_sequences] of the sequences that generate */
     uint64_t window_rows;
 };
 
@@ -54,9 +60,11 @@ enum status scheduler_open(struct scheduler **out, const struct scheduler_option
         s->batch_sequences = calloc(sequences, sizeof *s->batch_sequences);
         s->batched = calloc(sequences, sizeof *s->batched);
         s->logit_rows = calloc((size_t)options->max_logit_rows, sizeof *s->logit_rows);
+        s->draft_places = calloc(sequences, sizeof *s->draft_places);
+        s->draft_doubt = 1;
     }
     if (!s || !s->running || !s->waiting || !s->tokens || !s->positions || !s->batch_sequences ||
-        !s->batched || !s->logit_rows) {
+        !s->batched || !s->logit_rows || !s->draft_places) {
         scheduler_close(s);
         return error_set(err, STATUS_NO_MEMORY, "no memory for the scheduler");
     }
@@ -82,6 +90,7 @@ void scheduler_close(struct scheduler *s)
         close_own(s->running[i]);
     for (int32_t i = 0; i < s->waiting_count; i++)
         close_own(s->waiting[i]);
+    free(s->draft_places);
     free(s->logit_rows);
     free(s->batched);
     free(s->batch_sequences);
@@ -164,6 +173,7 @@ static void release_blocks(struct scheduler *s, struct sequence *sequence)
     }
     sequence->computed = 0;
     sequence->stored = 0;
+    sequence->drafted = 0;
     if (sequence->window)
         kv_windows_give(s->options.windows, sequence->window);
     sequence->window = NULL;
@@ -373,7 +383,7 @@ static void admit(struct scheduler *s, struct sequence *sequence, int32_t matche
 /* Logits rows that `rows` more tokens of the sequence ask for. */
 static bool wants_logits(const struct sequence *sequence, uint32_t position)
 {
-    if (position + 1 == sequence->token_count)
+    if (position + 1 >= sequence->token_count)
         return sequence->max_tokens > sequence->prompt_tokens; /* something is to be sampled */
     return sequence->wants_prompt_logprobs && position + 1 >= sequence->next_prompt_logprob &&
            position + 1 < sequence->prompt_tokens;
@@ -387,7 +397,7 @@ static bool is_decoding(const struct sequence *sequence)
 static void add_work(struct step_work *work, const struct sequence *sequence, uint32_t rows)
 {
     if (is_decoding(sequence))
-        step_work_add_decode(work, sequence->computed);
+        step_work_add_decode(work, sequence->computed, rows - 1);
     else
         step_work_add_prefill(work, sequence->computed, rows);
 }
@@ -464,6 +474,13 @@ static uint32_t rows_in_time(const struct scheduler *s, uint32_t context_tokens,
     return in_time > least ? in_time : least;
 }
 
+/* Every sequence that may still join the step keeps one row of logits to itself. */
+static int32_t logit_rows_of_others(const struct scheduler *s)
+{
+    const int32_t seats = s->options.max_sequences - s->seats;
+    return s->running_count - s->batch.sequence_count + (s->waiting_count < seats ? s->waiting_count : seats);
+}
+
 /* Rows of a prompt that this step can take. */
 static uint32_t chunk_of(const struct scheduler *s, const struct sequence *sequence)
 {
@@ -475,8 +492,7 @@ static uint32_t chunk_of(const struct scheduler *s, const struct sequence *seque
         rows = budget;
     rows = rows_in_time(s, sequence->computed, rows);
     if (sequence->wants_prompt_logprobs) {
-        /* Every sequence that may still join the step keeps one row of logits to itself. */
-        int32_t others = s->options.max_sequences - s->batch.sequence_count - 1;
+        int32_t others = logit_rows_of_others(s) - (sequence->scheduled == 0);
         uint32_t limit = (uint32_t)(s->options.max_logit_rows - s->batch.logit_count - others);
         uint32_t before = sequence->next_prompt_logprob - 1; /* rows up to there have no logits */
         limit += before > sequence->computed ? before - sequence->computed : 0;
@@ -505,7 +521,7 @@ static void begin_step(struct scheduler *s)
     s->work = s->urgent_work = (struct step_work){0};
     s->urgent = INT64_MAX;
     for (int32_t i = 0; i < s->running_count; i++) {
-        s->running[i]->scheduled = 0;
+        s->running[i]->scheduled = s->running[i]->drafted = 0;
         s->urgent = s->running[i]->priority < s->urgent ? s->running[i]->priority : s->urgent;
     }
     s->apart = s->steps_apart > 0 && s->running_count > 0;
@@ -516,13 +532,81 @@ static bool takes_part(const struct scheduler *s, const struct sequence *sequenc
     return !s->apart || sequence->priority <= s->urgent;
 }
 
+/* ---- guesses ---- */
+
+/* Of a sequence that generates, beside its next token; within what it may become, so its blocks are promised
+ * to it. Beams move by what all of them say together. */
+static uint32_t most_drafts(const struct scheduler *s, const struct sequence *sequence)
+{
+    if (sequence->group || sequence->token_count + 1 >= sequence->max_tokens)
+        return 0;
+    const uint32_t left = sequence->max_tokens - 1 - sequence->token_count;
+    return left < (uint32_t)s->options.max_drafts ? left : (uint32_t)s->options.max_drafts;
+}
+
+/* What the other rows of the step, which all come before guesses, leave to them. */
+static uint32_t draft_rows(const struct scheduler *s, int32_t decodes)
+{
+    const int32_t rows = s->options.max_batch_tokens - decodes;
+    const int32_t logits = s->options.max_logit_rows - KEPT_LOGIT_ROWS - logit_rows_of_others(s);
+    const int32_t most = rows < logits ? rows : logits;
+    return most > 0 ? (uint32_t)most : 0;
+}
+
+/* The sequences that generate, into the batch's list, which begins with them. */
+static int32_t list_decodes(struct scheduler *s)
+{
+    int32_t decodes = 0;
+    for (int32_t i = 0; i < s->running_count; i++)
+        if (is_decoding(s->running[i]) && takes_part(s, s->running[i]))
+            s->batched[decodes++] = s->running[i];
+    return decodes;
+}
+
+/* A price that turns likely guesses away is doubted more and more, until they are tried again. */
+static void choose_drafts(struct scheduler *s, int32_t decodes, const struct step_work *work)
+{
+    const struct draft_step step = {.sequences = decodes,
+                                    .seconds = step_cost_seconds(&s->cost, work),
+                                    .row_price = s->draft_doubt * s->cost.price[STEP_DRAFT_ROWS],
+                                    .rows = draft_rows(s, decodes)};
+    const double turned_away = draft_gate_choose(s->draft_places, decodes, &step);
+    if (turned_away > LIKELY)
+        s->draft_doubt *= DOUBT;
+}
+
+/* Prompts are not looked at: guesses must pay among sequences that generate, and prompts get what time is
+ * left, as beside other rows. */
+static void draft(struct scheduler *s, int32_t decodes)
+{
+    struct step_work work = {0};
+    for (int32_t i = 0; i < decodes; i++) {
+        struct sequence *sequence = s->batched[i];
+        step_work_add_decode(&work, sequence->computed, 0);
+        prompt_lookup_follow(&sequence->lookup, sequence->tokens, sequence->token_count);
+        s->draft_places[i] =
+            (struct draft_place){.lookup = &sequence->lookup, .most = most_drafts(s, sequence)};
+    }
+    choose_drafts(s, decodes, &work);
+    for (int32_t i = 0; i < decodes; i++) {
+        struct sequence *sequence = s->batched[i];
+        sequence->drafted = s->draft_places[i].drafts;
+        if (sequence->drafted == 0)
+            continue;
+        prompt_lookup_guess(&sequence->lookup, sequence->tokens, sequence->drafted);
+        s->draft_doubt = 1; /* the step will tell */
+    }
+}
+
 /* ---- who runs ---- */
 
 static void schedule_running(struct scheduler *s)
 {
-    for (int32_t i = 0; i < s->running_count; i++)
-        if (is_decoding(s->running[i]) && takes_part(s, s->running[i]))
-            add_rows(s, s->running[i], 1);
+    const int32_t decodes = list_decodes(s);
+    if (s->options.max_drafts > 0)
+        draft(s, decodes);
+    for (int32_t i = 0; i < decodes; i++)
+        add_rows(s, s->batched[i], 1 + s->batched[i]->drafted);
     start_prompts(s);
     for (int32_t i = 0; i < s->running_count; i++) {
         struct sequence *sequence = s->running[i];

@@ -21,6 +21,7 @@ struct scheduler_options {
     struct kv_cache *kv;        /* borrowed: what is in the blocks */
     struct kv_windows *windows; /* borrowed; NULL: block tables alone */
     bool prefix_cache;
+    int32_t max_drafts;     /* guesses of one sequence in a step; 0: none */
     int64_t step_target_ns; /* what a step with running decodes should take at most; 0: any time */
 };
 

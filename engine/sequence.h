@@ -7,6 +7,7 @@
 
 #include "engine/engine.h"
 #include "engine/kv/block_pool.h"
+#include "engine/speculate/prompt_lookup.h"
 #include "engine/text/detokenizer.h"
 
 struct beam_group;
@@ -21,8 +22,10 @@ struct sequence {
     bool wants_prompt_logprobs;
     int32_t *tokens; /* [max_tokens] prompt, then generated */
     uint32_t token_count, prompt_tokens, max_tokens;
-    uint32_t computed;           /* leading tokens whose keys and values are in blocks */
-    uint32_t scheduled;          /* rows of the current step */
+    uint32_t computed;  /* leading tokens whose keys and values are in blocks */
+    uint32_t scheduled; /* rows of the current step */
+    uint32_t drafted;   /* of these the last, for guesses: tokens[token_count..], engine/speculate/ */
+    struct prompt_lookup lookup;
     uint32_t generated_at_start; /* token_count when it last began to run */
     uint32_t cached_tokens;      /* prompt tokens found in the prefix cache when it first ran */
     bool ran_before;

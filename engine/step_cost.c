@@ -7,9 +7,10 @@ enum { SWEEPS = 16, FIRST_ROWS = 32 };
 #define FADE 0.98    /* of a step's weight, with each step after it */
 #define INERTIA 1e-6 /* how firmly a price stays where no recent step says anything about it */
 
-void step_work_add_decode(struct step_work *work, uint32_t context_tokens)
+void step_work_add_decode(struct step_work *work, uint32_t context_tokens, uint32_t drafts)
 {
     work->amount[STEP_FIXED] = 1;
+    work->amount[STEP_DRAFT_ROWS] += drafts;
     work->amount[STEP_DECODE_ROWS] += 1;
     work->amount[STEP_DECODE_CONTEXT] += context_tokens + 1.0;
 }

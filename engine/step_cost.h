@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a step of given work takes, learnt from what steps took: seconds are taken to be a sum of five
+// What a step of given work takes, learnt from what steps took: seconds are taken to be a sum of six
 // non-negative prices, fitted to the last hundred steps or so by weighted least squares (relative errors, old
 // steps fade). The scheduler asks how many rows of a prompt fit into a step; only the order of work depends
 // on the answer, never a byte. Owner: the engine thread. No clock: whoever steps the engine tells.
@@ -13,6 +13,7 @@
 enum step_price {
     STEP_PREFILL_ROWS,   /* rows of prompts */
     STEP_PREFILL_PAIRS,  /* pairs of such a row and a position that it attends to */
+    STEP_DRAFT_ROWS,     /* rows of guesses behind them (engine/speculate/) */
     STEP_DECODE_ROWS,    /* rows of sequences that generate */
     STEP_DECODE_CONTEXT, /* positions that those rows attend to */
     STEP_FIXED,          /* 1 */
@@ -31,7 +32,7 @@ struct step_cost {
     double most_rows;                      /* prompt rows of the largest step noted */
 };
 
-void step_work_add_decode(struct step_work *work, uint32_t context_tokens);
+void step_work_add_decode(struct step_work *work, uint32_t context_tokens, uint32_t drafts);
 void step_work_add_prefill(struct step_work *work, uint32_t context_tokens, uint32_t rows);
 void step_cost_note(struct step_cost *cost, const struct step_work *work, double seconds);
 double step_cost_seconds(const struct step_cost *cost, const struct step_work *work);

@@ -142,6 +142,12 @@ static void render_engine(struct page page, const struct metrics *m, const struc
                  "Prompt tokens looked up in the prefix cache.", (double)e->prefix_queries_tokens);
     engine_value(page, "vllm:prefix_cache_hits_total", "counter", "Prompt tokens found in the prefix cache.",
                  (double)e->prefix_hits_tokens);
+    engine_value(page, "vllm:spec_decode_num_drafts_total", "counter",
+                 "Times that a sequence had tokens guessed in a step.", (double)e->drafts);
+    engine_value(page, "vllm:spec_decode_num_draft_tokens_total", "counter", "Tokens guessed and verified.",
+                 (double)e->drafted_tokens);
+    engine_value(page, "vllm:spec_decode_num_accepted_tokens_total", "counter",
+                 "Guessed tokens that were right.", (double)e->accepted_tokens);
     engine_value(page, "millrace_engine_step_seconds_total", "counter", "Time inside engine steps.",
                  (double)e->step_ns * 1e-9);
     engine_value(page, "millrace_engine_gap_seconds_total", "counter",

@@ -232,6 +232,7 @@ static void draw_worker(struct sim_worker *worker, int number)
                                 .max_waiting = 2 + (int32_t)sim_random(30),
                                 .prefix_cache = sim_random(8) != 0,
                                 .step_target_ns = sim_random(2) ? 0 : 8000000,
+                                .speculative_tokens = sim_random(2) ? 0 : 1 + (int32_t)sim_random(8),
                                 .force_preempt_every = sim_random(2) ? 0 : 3 + (int32_t)sim_random(20)};
 }
 

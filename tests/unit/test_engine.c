@@ -163,6 +163,7 @@ static void run_random_day(uint64_t seed)
     options.max_chunk_tokens = 1 + (int32_t)(philox_uniform(seed, 0, 2) * 40);
     options.force_preempt_every = (int32_t)(philox_uniform(seed, 0, 3) * 6);
     options.step_target_ns = seed % 2 ? 5000000 : 0;
+    options.speculative_tokens = (int32_t)(seed % 3) * 4;
     options.contiguous_kv = seed % 4 > 1;
     options.max_mappings = 16 + (int32_t)(philox_uniform(seed, 0, 4) * 200);
     struct engine *engine = engine_fixture_open(&options);

@@ -104,6 +104,7 @@ static void check_steps(struct model *model)
     options.tokenizer = tokenizer;
     options.kv_blocks = 20;
     options.step_target_ns = 1000000;
+    options.speculative_tokens = 4;
     options.force_preempt_every = 5;
     struct engine *engine = engine_fixture_open(&options);
     for (uint64_t i = 0; i < ASKED; i++) {
@@ -112,7 +113,9 @@ static void check_steps(struct model *model)
         asked[i].sampling.logprobs = 20;
         asked[i].sampling.top_p = 0.9f;
         asked[i].sampling.top_k = i % 2 ? 50 : 0;
-        asked[i].sampling.repetition_penalty = 1.1f;
+        asked[i].sampling.repetition_penalty = i % 4 ? 1.1f : 1.0f;
+        asked[i].sampling.temperature = i % 4 ? 1.0f : 0.0f;
+        asked[i].sampling.max_tokens = i % 4 ? 16 : 60;
         asked[i].sampling.stops = stops;
         asked[i].sampling.stop_count = i % 4 == 1;
         if (i == 4)
@@ -130,9 +133,12 @@ static void check_steps(struct model *model)
         if (failing_alloc_disarm())
             fail_msg("step %d allocates", steps);
         assert_int_equal(status, STATUS_OK);
-        engine_note_step(engine, 100000 * (steps % 30));
+        if (steps > 40) /* guesses are tried at any price until there is one */
+            engine_note_step(engine, 100000 * (steps % 30));
     }
-    assert_true(steps > 50);
+    struct engine_stats stats;
+    engine_stats_read(engine, &stats);
+    assert_true(steps > 50 && stats.drafted_tokens > 10);
     engine_close(engine);
     tokenizer_close(tokenizer);
 }

@@ -86,12 +86,13 @@ static void compute_alone(struct model *model)
 struct company {
     int32_t sequences, chunk, preempt_every, blocks;
     bool prefix_cache;
+    int32_t drafts;
 };
 
 static const struct company companies[] = {
-    {2, 16, 0, 256, true},        {7, 333, 3, 256, true},       {64, 333, 0, 1024, true},
-    {64, 1, 7, 1024, true},       {64, 16, 3, 1024, false},     {7, 16, 7, LONGEST, true},
-    {7, 1, 3, LONGEST + 1, true}, {64, 333, 3, LONGEST, false},
+    {2, 16, 0, 256, true, 7},        {7, 333, 3, 256, true, 7},       {64, 333, 0, 1024, true, 0},
+    {64, 1, 7, 1024, true, 0},       {64, 16, 3, 1024, false, 2},     {7, 16, 7, LONGEST, true, 0},
+    {7, 1, 3, LONGEST + 1, true, 3}, {64, 333, 3, LONGEST, false, 7},
 };
 
 static void check_company(struct model *model, const struct company *c)
@@ -105,13 +106,14 @@ static void check_company(struct model *model, const struct company *c)
     options.force_preempt_every = c->preempt_every;
     options.kv_blocks = c->blocks;
     options.prefix_cache = c->prefix_cache;
+    options.speculative_tokens = c->drafts;
     options.max_waiting = 3 * REQUESTS;
     struct engine *engine = engine_fixture_open(&options);
     for (uint64_t id = 0; id < requests; id++)
         asked_submit(&company[id], engine);
     asked_run(company, engine);
-    snprintf(what, sizeof what, "batch %d, chunk %d, preempt %d, blocks %d, cache %d", c->sequences, c->chunk,
-             c->preempt_every, c->blocks, c->prefix_cache);
+    snprintf(what, sizeof what, "batch %d, chunk %d, preempt %d, blocks %d, cache %d, drafts %d",
+             c->sequences, c->chunk, c->preempt_every, c->blocks, c->prefix_cache, c->drafts);
     for (uint64_t id = 0; id < requests; id++)
         asked_compare(&company[id], &alone[id], what);
     struct engine_stats stats;

@@ -150,6 +150,7 @@ static enum status open_engine(struct setup *setup, const struct setup_options *
                                     .max_waiting = (int32_t)config->engine.max_waiting,
                                     .max_context_tokens = setup->memory.context_tokens,
                                     .prefix_cache = config->engine.prefix_cache,
+                                    .speculative_tokens = (int32_t)config->engine.speculative_tokens,
                                     .contiguous_kv = strcmp(config->engine.kv_backend, "contiguous") == 0,
                                     .max_mappings = config_map_limit() / 2,
                                     .step_target_ns = config->engine.step_target_ms * 1000000,

@@ -35,6 +35,7 @@ struct live_request { /* a prompt in the engine or held by the bridge; its index
 struct stats_cell { /* struct engine_stats, readable from any thread */
     _Atomic int32_t running, waiting, blocks_total, blocks_used, blocks_cached, experts;
     _Atomic uint64_t steps, prompt_tokens, generated_tokens, cached_tokens, preemptions, queries, hits;
+    _Atomic uint64_t drafts, drafted_tokens, accepted_tokens;
     _Atomic uint64_t step_ns, gap_ns;
     _Atomic uint64_t expert_layer_steps, expert_rows, experts_touched, hottest_rows;
 };
@@ -463,6 +464,9 @@ static void publish_stats(struct engine_loop *loop, const struct engine_stats *s
     cell->generated_tokens = s->generated_tokens;
     cell->cached_tokens = s->cached_tokens;
     cell->preemptions = s->preemptions;
+    cell->drafts = s->drafts;
+    cell->drafted_tokens = s->drafted_tokens;
+    cell->accepted_tokens = s->accepted_tokens;
     cell->queries = s->prefix_queries_tokens;
     cell->hits = s->prefix_hits_tokens;
     cell->experts = s->experts;
@@ -636,6 +640,9 @@ void engine_loop_stats(struct engine_loop *loop, struct engine_stats *out)
                                  .generated_tokens = cell->generated_tokens,
                                  .cached_tokens = cell->cached_tokens,
                                  .preemptions = cell->preemptions,
+                                 .drafts = cell->drafts,
+                                 .drafted_tokens = cell->drafted_tokens,
+                                 .accepted_tokens = cell->accepted_tokens,
                                  .prefix_queries_tokens = cell->queries,
                                  .prefix_hits_tokens = cell->hits,
                                  .step_ns = cell->step_ns,
