@@ -16,6 +16,7 @@ int bench_prefix(int argc, char **argv);
 int bench_text(int argc, char **argv);
 int bench_kv(int argc, char **argv);
 int bench_steps(int argc, char **argv);
+int bench_speculate(int argc, char **argv);
 
 struct bench_option { /* one of text, number, flag; a table ends with a name of NULL */
     const char *name, **text;

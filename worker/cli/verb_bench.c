@@ -10,6 +10,7 @@ static const struct cli_verb benches[] = {
     {"engine", "prefill and decode against memory bandwidth and arithmetic peak", bench_engine},
     {"products", "one matrix product by number of rows, beside OpenBLAS", bench_products},
     {"steps", "time between tokens, beside a long prompt and with many clients", bench_steps},
+    {"speculate", "tokens per second with guessed tokens and without", bench_speculate},
     {"kv", "block tables against contiguous KV, where attention is most of a step", bench_kv},
     {"tier", "reads of the KV tier against a raw reader on the same Redis", bench_tier},
     {"prefix", "a long prefix computed, and loaded from Redis", bench_prefix},
