@@ -153,6 +153,7 @@ struct heads {
     struct query *queries; /* [count] */
     float *q;              /* [count][dim] multiplied by the scale and log2(e) */
     float *acc;            /* [count][dim] weighted sum of values */
+    uint8_t *states;       /* of the kv head's queries; NULL: their attention is asked for */
 };
 
 /* Where 64 positions lie, and those that come after them (or the same again). */
@@ -561,6 +562,8 @@ static void attend_span(const struct heads *h, const struct attention_span *span
     const int32_t begin = span->first * h->group, count = span->rows * h->group;
     const struct cut cut = cut_evenly(count, TILE_QUERIES);
     struct tile tile = {.first = first_tile(h, span, begin, begin + count)};
+    if (tile.first >= span->end)
+        return;
     find_groups(h, span, tile.first, tile.next);
     for (; tile.first < span->end; tile.first += TILE_TOKENS) {
         memcpy(tile.groups, tile.next, sizeof tile.groups);
@@ -601,12 +604,19 @@ static void start(const struct heads *h)
 static void finish(const struct heads *h)
 {
     const struct attention_args *args = h->args;
+    const float ln_2 = 0x1.62e43p-1f;
     for (int32_t i = 0; i < h->count; i++) {
         const int32_t head = h->kv_head * h->group + i % h->group;
         const float *acc = h->acc + (size_t)i * (size_t)h->dim;
-        float *out = args->out + (size_t)h->queries[i].row * (size_t)args->out_stride +
-                     (size_t)head * (size_t)args->head_dim;
-        const float scale = 1.0f / avx2_sum(h->queries[i].sum);
+        const float sum = avx2_sum(h->queries[i].sum);
+        float scale = 1.0f / sum, *out;
+        if (h->states) {
+            struct attention_state *state = attention_state_at(h->states, (size_t)i, args->head_dim);
+            state->max = h->queries[i].max * ln_2, state->sum = sum;
+            scale = 1.0f, out = state->values;
+        } else
+            out = args->out + (size_t)h->queries[i].row * (size_t)args->out_stride +
+                  (size_t)head * (size_t)args->head_dim;
         for (int32_t d = 0; d < args->head_dim; d++)
             out[d] = acc[d] * scale + 0.0f; /* one zero: a masked position may have changed the sign */
     }
@@ -623,6 +633,7 @@ void avx2_attention_spans(const struct attention_args *args, const struct attent
     h.queries = scratch;
     h.q = (float *)(h.queries + count);
     h.acc = h.q + (size_t)count * (size_t)h.dim;
+    h.states = args->states;
     struct heads next = h;
     for (h.kv_head = kv_head_begin; h.kv_head < kv_head_end; h.kv_head++) {
         next.kv_head = h.kv_head + 1;
@@ -632,13 +643,18 @@ void avx2_attention_spans(const struct attention_args *args, const struct attent
         attend_span(&h, &spans[span_count - 1],
                     (struct sequel){&next, next.kv_head < kv_head_end ? spans : NULL});
         finish(&h);
+        if (h.states)
+            h.states += (size_t)count * attention_state_bytes(args->head_dim);
     }
 }
 
 void avx2_attention(const struct attention_args *args, int32_t kv_head_begin, int32_t kv_head_end,
                     void *scratch)
 {
-    const struct attention_span span = {
-        .rows = args->rows, .end = args->first_position + args->rows, .block_table = args->block_table};
+    const int32_t last = args->first_position + args->rows;
+    const struct attention_span span = {.rows = args->rows,
+                                        .begin = args->begin,
+                                        .end = args->end < last ? args->end : last,
+                                        .block_table = args->block_table};
     avx2_attention_spans(args, NULL, &span, 1, kv_head_begin, kv_head_end, scratch);
 }

@@ -101,15 +101,22 @@ static void start(const struct heads *h)
     memset(h->acc, 0, (size_t)h->count * (size_t)h->dim * sizeof *h->acc);
 }
 
-/* Writes their rows of the output. */
+/* Writes their rows of the output, or their states. */
 static void finish(const struct heads *h)
 {
     const struct attention_args *args = h->args;
     for (int32_t i = 0; i < h->count; i++) {
         const int32_t head = h->kv_head * h->group + i % h->group;
-        float *out = args->out + (size_t)h->queries[i].row * (size_t)args->out_stride +
-                     (size_t)head * (size_t)args->head_dim;
-        const __m512 scale = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(h->queries[i].sum));
+        const float sum = _mm512_reduce_add_ps(h->queries[i].sum);
+        __m512 scale = _mm512_set1_ps(1.0f / sum);
+        float *out;
+        if (h->states) {
+            struct attention_state *state = attention_state_at(h->states, (size_t)i, args->head_dim);
+            state->max = h->queries[i].max, state->sum = sum;
+            scale = _mm512_set1_ps(1.0f), out = state->values;
+        } else
+            out = args->out + (size_t)h->queries[i].row * (size_t)args->out_stride +
+                  (size_t)head * (size_t)args->head_dim;
         for (int32_t d = 0; d < args->head_dim; d += 16) {
             __m512 acc = _mm512_load_ps(h->acc + (size_t)i * (size_t)h->dim + d);
             /* VDPBF16PS flushes subnormal sums, masked tiles included: flush them for everyone. */
@@ -284,8 +291,11 @@ static void attend_span(const struct heads *h, const struct attention_span *span
 
 struct attention_span avx512_attention_whole(const struct attention_args *args)
 {
-    return (struct attention_span){
-        .rows = args->rows, .end = args->first_position + args->rows, .block_table = args->block_table};
+    const int32_t last = args->first_position + args->rows;
+    return (struct attention_span){.rows = args->rows,
+                                   .begin = args->begin,
+                                   .end = args->end < last ? args->end : last,
+                                   .block_table = args->block_table};
 }
 
 void avx512_attention_frame(const struct attention_args *args, const struct attention_row *rows,
@@ -298,11 +308,14 @@ void avx512_attention_frame(const struct attention_args *args, const struct atte
     h.queries = scratch;
     h.acc = (float *)(h.queries + count);
     h.units = (uint8_t *)(h.acc + (size_t)count * (size_t)h.dim);
+    h.states = args->states;
     for (h.kv_head = kv_head_begin; h.kv_head < kv_head_end; h.kv_head++) {
         start(&h);
         for (int32_t i = 0; i < span_count; i++)
             attend_each(&h, &spans[i]);
         finish(&h);
+        if (h.states)
+            h.states += (size_t)count * attention_state_bytes(args->head_dim);
     }
 }
 

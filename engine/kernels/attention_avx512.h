@@ -53,6 +53,7 @@ struct heads {
     struct query *queries;            /* [count] */
     uint8_t *units;                   /* [count][dim / per unit] of the query itself */
     float *acc;                       /* [count][dim] weighted sum of values */
+    uint8_t *states;                  /* of the kv head's queries; NULL: their attention is asked for */
 };
 
 struct kv_tile {

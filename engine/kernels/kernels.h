@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/kernels/attention_state.h"
+
 enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16 };                          /* of a checkpoint tensor */
 enum weight_format { WEIGHT_F32, WEIGHT_BF16, WEIGHT_INT8, WEIGHT_INT4 }; /* of a packed matrix */
 enum kv_format { KV_F32, KV_BF16, KV_INT8 }; /* int8: one scale per token, kv head, and K or V */
@@ -43,9 +45,12 @@ static inline const float *activation_source(const struct activation *x, int32_t
 struct attention_args {
     const float *q; /* [rows][heads * head_dim], rope applied; row stride q_stride floats */
     float *out;     /* [rows][heads * head_dim]; row stride out_stride floats */
+    void *states;   /* NULL, or where struct attention_state go instead: [kv heads of the call][rows][heads of
+                       a kv head] */
     int32_t q_stride, out_stride;
     int32_t rows;               /* consecutive positions of one sequence */
     int32_t first_position;     /* row r attends to positions 0 .. first_position + r */
+    int32_t begin, end;         /* and takes in those of [begin, end); begin is a multiple of 64 */
     const int32_t *block_table; /* physical block per block_tokens positions */
     const uint8_t *layer_base;  /* block b of this layer starts at layer_base + b * block_stride_bytes */
     size_t block_stride_bytes;
@@ -105,10 +110,10 @@ struct kernels {
     size_t (*attention_scratch_bytes)(int32_t heads, int32_t kv_heads, int32_t head_dim, int32_t max_rows);
     void (*attention)(const struct attention_args *args, int32_t kv_head_begin, int32_t kv_head_end,
                       void *scratch);
-    /* Optional: args->rows rows of any sequences, each through its spans, which follow one another from
-     * position 0 past its own, in `spans` in this order and begin at multiples of attention_tile_tokens; one
-     * set of keys and values is read once for the rows of a span. Gives the bytes of `attention`.
-     * first_position and block_table of args are not used. */
+    /* Optional: args->rows rows of any sequences, each through its spans, which follow one another from the
+     * first position that is taken in, in `spans` in this order and begin at multiples of
+     * attention_tile_tokens; one set of keys and values is read once for the rows of a span. Gives the bytes
+     * of `attention`. first_position, begin, end and block_table of args are not used. */
     void (*attention_spans)(const struct attention_args *args, const struct attention_row *rows,
                             const struct attention_span *spans, int32_t span_count, int32_t kv_head_begin,
                             int32_t kv_head_end, void *scratch);

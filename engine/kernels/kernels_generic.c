@@ -292,23 +292,42 @@ static void attend_tile(const struct kv_view *view, const float *q, int32_t begi
     }
 }
 
-/* One query at `position`. Tiles are cut at multiples of 16 positions, whatever block_tokens is, and taken
- * from the first visible position upward: the result is a function of position, keys and window alone. */
-static void attend(const struct kv_view *view, const float *q, int32_t position, float *out)
+/* One query at `position`; `values` is its accumulator. Tiles are cut at multiples of 16 positions, whatever
+ * block_tokens is, and taken from the first visible position upward: the result is a function of position,
+ * keys, window and the positions asked for alone. */
+static struct softmax attend(const struct kv_view *view, const float *q, int32_t position, float *values)
 {
     const struct attention_args *args = view->args;
-    int32_t begin = args->window > 0 && position >= args->window ? position - args->window + 1 : 0;
+    const int32_t oldest = args->window > 0 && position >= args->window ? position - args->window + 1 : 0;
+    const int32_t last = args->end < position + 1 ? args->end : position + 1;
     struct softmax softmax = {.max = -INFINITY, .sum = 0.0f};
-    memset(out, 0, (size_t)args->head_dim * sizeof *out);
-    while (begin <= position) {
+    memset(values, 0, (size_t)args->head_dim * sizeof *values);
+    for (int32_t begin = oldest > args->begin ? oldest : args->begin; begin < last;) {
         int32_t end = (begin / TILE_TOKENS + 1) * TILE_TOKENS;
-        end = end < position + 1 ? end : position + 1;
-        attend_tile(view, q, begin, end, &softmax, out);
+        end = end < last ? end : last;
+        attend_tile(view, q, begin, end, &softmax, values);
         begin = end;
     }
-    float scale = 1.0f / softmax.sum;
+    return softmax;
+}
+
+/* Query `index` of those of a kv head: its attention, or its state. */
+static void attend_query(const struct kv_view *view, int32_t kv_head, int32_t index, void *states)
+{
+    const struct attention_args *args = view->args;
+    const int32_t group = args->heads / args->kv_heads, row = index / group;
+    const size_t column = (size_t)(kv_head * group + index % group) * (size_t)args->head_dim;
+    const float *q = args->q + (size_t)row * (size_t)args->q_stride + column;
+    if (states) {
+        struct attention_state *state = attention_state_at(states, (size_t)index, args->head_dim);
+        const struct softmax softmax = attend(view, q, args->first_position + row, state->values);
+        state->max = softmax.max, state->sum = softmax.sum;
+        return;
+    }
+    float *out = args->out + (size_t)row * (size_t)args->out_stride + column;
+    const float scale = 1.0f / attend(view, q, args->first_position + row, out).sum;
     for (int32_t d = 0; d < args->head_dim; d++)
-        out[d] *= scale;
+        out[d] = out[d] * scale + 0.0f; /* as attention_state_finish */
 }
 
 size_t kernels_generic_attention_scratch_bytes(int32_t heads, int32_t kv_heads, int32_t head_dim,
@@ -322,7 +341,8 @@ void kernels_generic_attention(const struct attention_args *args, int32_t kv_hea
                                void *scratch)
 {
     (void)scratch;
-    int32_t group = args->heads / args->kv_heads;
+    const int32_t queries = args->heads / args->kv_heads * args->rows;
+    uint8_t *states = args->states;
     struct kv_view view = {
         .args = args,
         .row_bytes = kv_row_bytes(args->kv_format, args->head_dim),
@@ -332,13 +352,10 @@ void kernels_generic_attention(const struct attention_args *args, int32_t kv_hea
     };
     for (int32_t kv_head = kv_head_begin; kv_head < kv_head_end; kv_head++) {
         view.head_offset = (size_t)kv_head * (size_t)args->block_tokens * view.row_bytes;
-        for (int32_t row = 0; row < args->rows; row++)
-            for (int32_t head = kv_head * group; head < (kv_head + 1) * group; head++) {
-                size_t column = (size_t)head * (size_t)args->head_dim;
-                attend(&view, args->q + (size_t)row * (size_t)args->q_stride + column,
-                       args->first_position + row,
-                       args->out + (size_t)row * (size_t)args->out_stride + column);
-            }
+        for (int32_t i = 0; i < queries; i++)
+            attend_query(&view, kv_head, i, states);
+        if (states)
+            states += (size_t)queries * attention_state_bytes(args->head_dim);
     }
 }
 

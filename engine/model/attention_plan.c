@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Parts in the order of their block tables, so that those with the same beginning are neighbours; then runs
-// of neighbours become clusters, and the tree of their common beginnings the spans.
+// of neighbours become clusters, and the tree of their common beginnings the spans. A cluster that is more
+// than a member's share of the step is split into its segments.
 #include "engine/model/attention_plan.h"
 
 #include <string.h>
@@ -120,12 +121,52 @@ static void add_cluster(struct attention_plan *plan, int32_t first, int32_t last
     add_tree(plan, first, last, 0, 0);
     cluster->rows = plan->row_count - cluster->first_row;
     cluster->spans = plan->span_count - cluster->first_span;
+    int32_t end = 0;
+    cluster->least_position = plan->parts[first].first_position;
+    for (int32_t i = first; i < last; i++) {
+        cluster->least_position = least(cluster->least_position, plan->parts[i].first_position);
+        end = end_of(&plan->parts[i]) > end ? end_of(&plan->parts[i]) : end;
+    }
+    cluster->segments = (end + plan->segment_tokens - 1) / plan->segment_tokens;
+}
+
+/* Positions that the rows of a cluster take in. */
+static int64_t positions_of(const struct attention_plan *plan, const struct attention_cluster *cluster)
+{
+    int64_t positions = 0;
+    for (int32_t i = cluster->first_span; i < cluster->first_span + cluster->spans; i++)
+        positions += (int64_t)plan->spans[i].rows * (plan->spans[i].end - plan->spans[i].begin);
+    return positions;
+}
+
+static void add_tasks(struct attention_plan *plan, const struct attention_plan_limits *limits)
+{
+    const int64_t items = (int64_t)limits->members * ATTENTION_ITEMS_PER_MEMBER;
+    int64_t all = 0;
+    for (int32_t i = 0; i < plan->cluster_count; i++)
+        all += positions_of(plan, &plan->clusters[i]);
+    for (int32_t i = plan->cluster_count - 1; i >= 0; i--) {
+        struct attention_cluster *cluster = &plan->clusters[i];
+        const int32_t rows = cluster->rows * cluster->segments;
+        cluster->first_state = -1;
+        if (cluster->segments == 1 || plan->state_rows + rows > limits->state_rows ||
+            positions_of(plan, cluster) * items <= all * limits->kv_heads) {
+            plan->tasks[plan->task_count++] = (struct attention_task){i, ATTENTION_ALL_SEGMENTS};
+            continue;
+        }
+        cluster->first_state = plan->state_rows;
+        plan->state_rows += rows;
+        for (int32_t segment = 0; segment < cluster->segments; segment++)
+            plan->tasks[plan->task_count++] = (struct attention_task){i, segment};
+    }
 }
 
 void attention_plan_build(struct attention_plan *plan, const struct batch *batch,
                           const struct attention_plan_limits *limits)
 {
     plan->row_count = plan->span_count = plan->cluster_count = plan->part_count = 0;
+    plan->task_count = plan->state_rows = 0;
+    plan->segment_tokens = limits->segment_tokens;
     list_parts(plan, batch, limits);
     for (int32_t first = 0, last; first < plan->part_count; first = last) {
         int32_t rows = plan->parts[first].rows;
@@ -136,4 +177,5 @@ void attention_plan_build(struct attention_plan *plan, const struct batch *batch
         }
         add_cluster(plan, first, last);
     }
+    add_tasks(plan, limits);
 }

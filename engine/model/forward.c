@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The forward pass, stage 6, on the kernel team: one fork, then every member walks the layers, meeting at a
-// barrier after each phase. Phases split either rows, outputs of a product, or (cluster, kv head) pairs;
+// barrier after each phase. Phases split either rows, outputs of a product, or what rows attend to;
 // every element is computed by one member with an order that its row's own data fixes, so neither the split
 // nor the batch around a row can change its bytes.
 #include "engine/model/forward.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -14,11 +13,6 @@
 #include "engine/kv/kv_cache.h"
 #include "engine/model/layout.h"
 #include "engine/model/rope.h"
-
-enum {
-    ITEMS_PER_MEMBER = 2,       /* of attention, when its clusters are made */
-    LEAST_ITEMS_PER_MEMBER = 12 /* when several kv heads are taken together */
-};
 
 /* ---- operands ---- */
 
@@ -96,14 +90,6 @@ static void multiply(const struct forward *f, const struct operand *x, const str
 
 /* ---- buffers ---- */
 
-static void take_plan(struct attention_plan *plan, struct layout *layout, size_t rows)
-{
-    plan->rows = layout_take(layout, rows * sizeof *plan->rows);
-    plan->spans = layout_take(layout, 2 * rows * sizeof *plan->spans);
-    plan->clusters = layout_take(layout, rows * sizeof *plan->clusters);
-    plan->parts = layout_take(layout, rows * sizeof *plan->parts);
-}
-
 void forward_layout(struct forward_buffers *out, const struct model *model, int members, uint8_t *base)
 {
     const struct hparams *h = &model->hparams;
@@ -131,10 +117,7 @@ void forward_layout(struct forward_buffers *out, const struct model *model, int 
     out->cos = layout_take(&layout, rope_bytes);
     out->sin = layout_take(&layout, rope_bytes);
     out->operands = layout_take(&layout, operand_bytes(model));
-    out->scratch_bytes = layout_align(model->kernels->attention_scratch_bytes(
-        h->heads, h->kv_heads, h->head_dim, rows < STEP_ATTENTION_ROWS ? rows : STEP_ATTENTION_ROWS));
-    out->scratch = layout_take(&layout, out->scratch_bytes * (size_t)members);
-    take_plan(&out->attention, &layout, (size_t)rows);
+    attention_layout(&out->attention, model, members, &layout);
     out->memory = base;
     out->memory_bytes = layout.at_bytes;
 }
@@ -243,83 +226,6 @@ static void finish_rows(const struct forward *f, const struct layer_weights *w, 
     forward_barrier(f);
 }
 
-/* kv heads [begin, end) of a cluster. */
-static void attend(const struct forward *f, const struct attention_cluster *cluster, int32_t layer,
-                   int32_t begin, int32_t end)
-{
-    const struct model *model = f->model;
-    const struct hparams *h = &model->hparams;
-    const struct attention_plan *plan = &model->buffers.attention;
-    const struct attention_row *rows = plan->rows + cluster->first_row;
-    const struct attention_span *spans = plan->spans + cluster->first_span;
-    const int32_t width = h->heads * h->head_dim;
-    const size_t offset = cluster->parts > 1 ? 0 : (size_t)rows->row * (size_t)width;
-    const struct attention_args args = {
-        .q = model->buffers.q + offset,
-        .out = model->buffers.attention_out + offset,
-        .q_stride = width,
-        .out_stride = width,
-        .rows = cluster->rows,
-        .first_position = rows->position,
-        .block_table = cluster->window ? f->kv->consecutive : spans->block_table,
-        .layer_base =
-            (cluster->window ? cluster->window : f->kv->memory) + (size_t)layer * f->kv->layer_bytes,
-        .block_stride_bytes = f->kv->block_bytes,
-        .block_tokens = f->kv->block_tokens,
-        .heads = h->heads,
-        .kv_heads = h->kv_heads,
-        .head_dim = h->head_dim,
-        .window = hparams_layer_window(h, layer),
-        .scale = (float)(1.0 / sqrt((double)h->head_dim)),
-        .kv_format = model->kv_format,
-    };
-    void *scratch = model->buffers.scratch + (size_t)f->member * model->buffers.scratch_bytes;
-    if (cluster->parts == 1)
-        model->kernels->attention(&args, begin, end, scratch);
-    else
-        model->kernels->attention_spans(&args, rows, spans, cluster->spans, begin, end, scratch);
-}
-
-/* kv heads of a cluster that a member takes together, because keys and values of one are asked for while the
- * one before is worked on: as many as leave every member enough items. */
-static int32_t heads_together(const struct forward *f, int32_t clusters)
-{
-    const int32_t kv_heads = f->model->hparams.kv_heads;
-    int32_t together = 1;
-    while (kv_heads % (2 * together) == 0 && clusters * (kv_heads / (2 * together)) >=
-                                                 thread_team_size(f->model->team) * LEAST_ITEMS_PER_MEMBER)
-        together *= 2;
-    return together;
-}
-
-/* Items are (kv heads, cluster), taken by whoever is free; of a prompt the last rows, which attend to most,
- * first, so that what is left at the end is little. */
-static void attend_rows(const struct forward *f, int32_t layer)
-{
-    const struct attention_plan *plan = &f->model->buffers.attention;
-    const int32_t clusters = plan->cluster_count, together = heads_together(f, clusters);
-    const int32_t items = f->model->hparams.kv_heads / together * clusters;
-    for (int32_t i = thread_team_next(f->model->team); i < items; i = thread_team_next(f->model->team)) {
-        const int32_t head = i / clusters * together;
-        attend(f, &plan->clusters[clusters - 1 - i % clusters], layer, head, head + together);
-    }
-    forward_barrier(f);
-}
-
-/* Clusters no larger than leaves every member a few items. */
-static void plan_attention(const struct forward *f)
-{
-    const struct model *model = f->model;
-    const int64_t rows = (int64_t)f->rows * model->hparams.kv_heads /
-                         ((int64_t)thread_team_size(model->team) * ITEMS_PER_MEMBER);
-    const struct attention_plan_limits limits = {
-        .block_tokens = f->kv->block_tokens,
-        .tile_tokens = model->kernels->attention_tile_tokens,
-        .part_rows = f->plan->attention_rows,
-        .cluster_rows = rows < STEP_ATTENTION_ROWS ? (int32_t)rows : STEP_ATTENTION_ROWS};
-    attention_plan_build(&f->model->buffers.attention, f->batch, &limits);
-}
-
 /* In the last layer nothing behind attention is needed of rows without logits: moves the others up. */
 static void keep_logit_rows(struct forward *f)
 {
@@ -354,7 +260,7 @@ static void attention_half(struct forward *f, int32_t layer)
         f->rows = 0; /* keys and values are stored: nothing else was asked */
         return;
     }
-    attend_rows(f, layer);
+    attention_forward(f, layer);
     if (last)
         keep_logit_rows(f);
     const struct operand attended = {STEP_O, b->attention_out, w->o.k};
@@ -426,6 +332,6 @@ void model_forward(struct model *model, struct kv_cache *kv, const struct batch 
     struct forward forward = {
         .model = model, .kv = kv, .batch = batch, .logits = logits, .rows = batch->row_count};
     forward.plan = step_plans_find(&model->plans, forward.rows);
-    plan_attention(&forward);
+    attention_begin(&forward);
     thread_team_run(model->team, forward_member, &forward);
 }

@@ -6,7 +6,7 @@
 
 #include "base/block_key.h"
 #include "engine/kernels/thread_team.h"
-#include "engine/model/attention_plan.h"
+#include "engine/model/attention.h"
 #include "engine/model/model.h"
 #include "engine/model/moe.h"
 #include "engine/model/step_plan.h"
@@ -15,8 +15,7 @@
 
 /* Step buffers: one block of memory, R = max_batch_tokens rows. q..attention_out and gate, up are never alive
  * together and share their place, and so do the buffers of experts:
- *   x | normed | q k v attention_out  or  gate up  or  moe | cos sin | operands | scratch of each member |
- * plan */
+ *   x | normed | q k v attention_out  or  gate up  or  moe | cos sin | operands | attention */
 struct forward_buffers {
     float *x;             /* [R][hidden] residual stream */
     float *normed;        /* [R][hidden] normalised rows; then the output of o and down */
@@ -27,9 +26,7 @@ struct forward_buffers {
     struct moe_buffers moe;
     float *cos, *sin;  /* [R][head_dim / 2] */
     uint8_t *operands; /* activation data of the widest product */
-    uint8_t *scratch;  /* [members][scratch_bytes] */
-    size_t scratch_bytes;
-    struct attention_plan attention; /* of the step at hand */
+    struct attention_buffers attention;
     uint8_t *memory;
     size_t memory_bytes;
 };

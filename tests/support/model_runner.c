@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { DEFAULT_BLOCK_TOKENS = 16 };
+enum { DEFAULT_BLOCK_TOKENS = 16, RANDOM_SEED = 5 };
 
 static void golden_path(char *path, size_t bytes, const char *name, const char *file)
 {
@@ -18,27 +18,49 @@ static void golden_path(char *path, size_t bytes, const char *name, const char *
     assert_true(length > 0 && (size_t)length < bytes);
 }
 
-void model_runner_open(struct model_runner *runner, const struct runner_options *options)
+static struct model_options model_options_of(const struct runner_options *options, const char *dir)
 {
-    char path[1024];
+    return (struct model_options){.model_dir = dir,
+                                  .kernels = options->kernels,
+                                  .weight_format = options->weight_format,
+                                  .kv_format = options->kv_format,
+                                  .threads = options->threads,
+                                  .max_batch_tokens = RUNNER_MAX_ROWS,
+                                  .max_logit_rows = RUNNER_MAX_ROWS};
+}
+
+static void open_kv(struct model_runner *runner, const struct runner_options *options)
+{
     struct error err;
-    golden_path(path, sizeof path, options->golden, "");
-    const struct model_options model_options = {.model_dir = path,
-                                                .kernels = options->kernels,
-                                                .weight_format = options->weight_format,
-                                                .kv_format = options->kv_format,
-                                                .threads = options->threads,
-                                                .max_batch_tokens = RUNNER_MAX_ROWS,
-                                                .max_logit_rows = RUNNER_MAX_ROWS};
-    *runner = (struct model_runner){0};
-    if (model_open(&runner->model, &model_options, &err) != STATUS_OK)
-        fail_msg("%s", err.text);
     const int32_t layers = model_hparams(runner->model)->layers;
     const int32_t block_tokens = options->block_tokens > 0 ? options->block_tokens : DEFAULT_BLOCK_TOKENS;
     size_t layer_bytes = model_block_bytes(runner->model, block_tokens) / (size_t)layers;
     if (kv_cache_open(&runner->kv, RUNNER_MAX_BLOCKS, layers, block_tokens, layer_bytes, &err) != STATUS_OK)
         fail_msg("%s", err.text);
     runner->next_block = RUNNER_MAX_BLOCKS;
+}
+
+void model_runner_open(struct model_runner *runner, const struct runner_options *options)
+{
+    char path[1024];
+    struct error err;
+    golden_path(path, sizeof path, options->golden, "");
+    const struct model_options model_options = model_options_of(options, path);
+    *runner = (struct model_runner){0};
+    if (model_open(&runner->model, &model_options, &err) != STATUS_OK)
+        fail_msg("%s", err.text);
+    open_kv(runner, options);
+}
+
+void model_runner_open_random(struct model_runner *runner, const struct hparams *hparams,
+                              const struct runner_options *options)
+{
+    struct error err;
+    const struct model_options model_options = model_options_of(options, NULL);
+    *runner = (struct model_runner){0};
+    if (model_open_synthetic(&runner->model, hparams, &model_options, RANDOM_SEED, &err) != STATUS_OK)
+        fail_msg("%s", err.text);
+    open_kv(runner, options);
 }
 
 void model_runner_close(struct model_runner *runner)
@@ -67,7 +89,8 @@ void model_runner_step(struct model_runner *runner, struct runner_sequence *cons
         parts[i] = (struct batch_sequence){.first_row = total,
                                            .rows = rows[i],
                                            .context_tokens = sequences[i]->context_tokens,
-                                           .block_table = sequences[i]->block_table};
+                                           .block_table = sequences[i]->block_table,
+                                           .window = sequences[i]->window};
         for (int32_t r = 0; r < rows[i]; r++, total++) {
             assert_true(total < RUNNER_MAX_ROWS);
             positions[total] = sequences[i]->context_tokens + r;

@@ -18,6 +18,7 @@ struct runner_sequence {
     const int32_t *tokens;
     int32_t context_tokens; /* in the cache already */
     int32_t block_table[RUNNER_MAX_BLOCKS];
+    const uint8_t *window; /* its blocks in order, or NULL */
 };
 
 struct runner_options {
@@ -29,6 +30,9 @@ struct runner_options {
 
 /* Fails the test on any error. */
 void model_runner_open(struct model_runner *runner, const struct runner_options *options);
+/* Of this shape, with random weights: the same in every run; options->golden is not read. */
+void model_runner_open_random(struct model_runner *runner, const struct hparams *hparams,
+                              const struct runner_options *options);
 void model_runner_close(struct model_runner *runner);
 /* A new sequence with blocks for max_tokens. */
 void model_runner_sequence(struct model_runner *runner, struct runner_sequence *sequence,

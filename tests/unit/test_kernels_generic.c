@@ -209,7 +209,7 @@ static void cache_release(struct cache *cache)
 
 static void attend_rows(struct cache *cache, int32_t first, int32_t rows, float *out)
 {
-    cache->args.first_position = first, cache->args.rows = rows;
+    cache->args.first_position = first, cache->args.rows = rows, cache->args.end = first + rows;
     cache->args.q = cache->q + first * WIDTH, cache->args.out = out + first * WIDTH;
     for (int32_t kv_head = 0; kv_head < KV_HEADS; kv_head++)
         kernels_generic.attention(&cache->args, kv_head, kv_head + 1, NULL);

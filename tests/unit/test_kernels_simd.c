@@ -297,7 +297,7 @@ static struct sequence sequence_of(const struct kernels *set, struct attention_a
 static void attend(const struct sequence *s, int32_t first, int32_t rows, float *out)
 {
     struct attention_args args = s->args;
-    args.rows = rows, args.first_position = first;
+    args.rows = rows, args.first_position = first, args.end = first + rows;
     args.q = s->q + (size_t)first * (size_t)args.q_stride, args.out = out;
     void *scratch = allocate(s->set->attention_scratch_bytes(args.heads, args.kv_heads, args.head_dim, rows));
     if (rows % 2 != 0)
@@ -384,6 +384,98 @@ static void attention_agrees_with_the_oracle_and_itself_in_chunks(void **state)
     for_each_set(check_attention);
 }
 
+/* The states of a segment: heads one at a time or all at once. */
+static void attend_segment(const struct sequence *s, struct attention_args *args, void *scratch)
+{
+    uint8_t *states = args->states;
+    const size_t queries = (size_t)(args->heads / args->kv_heads * args->rows);
+    if (args->rows % 2 != 0)
+        s->set->attention(args, 0, args->kv_heads, scratch);
+    for (int32_t head = 0; args->rows % 2 == 0 && head < args->kv_heads; head++) {
+        args->states = states + (size_t)head * queries * attention_state_bytes(args->head_dim);
+        s->set->attention(args, head, head + 1, scratch);
+    }
+    args->states = states;
+}
+
+/* As attend(), in segments of so many positions. */
+static void attend_segments(const struct sequence *s, int32_t segment, int32_t first, int32_t rows,
+                            float *out)
+{
+    struct attention_args args = s->args;
+    const int32_t group = args.heads / args.kv_heads, dim = args.head_dim, queries = rows * args.heads;
+    void *scratch = allocate(s->set->attention_scratch_bytes(args.heads, args.kv_heads, dim, rows));
+    void *total = allocate((size_t)queries * attention_state_bytes(dim));
+    void *next = allocate((size_t)queries * attention_state_bytes(dim));
+    args.rows = rows, args.first_position = first;
+    args.q = s->q + (size_t)first * (size_t)args.q_stride;
+    for (args.begin = 0; args.begin < first + rows; args.begin += segment) {
+        args.end = args.begin + segment;
+        args.states = args.begin == 0 ? total : next;
+        attend_segment(s, &args, scratch);
+        for (size_t i = 0; args.begin > 0 && i < (size_t)queries; i++)
+            attention_state_merge(attention_state_at(total, i, dim), attention_state_at(next, i, dim), dim);
+    }
+    for (int32_t i = 0; i < queries; i++) {
+        const int32_t row = i / group % rows, head = i / (group * rows) * group + i % group;
+        attention_state_finish(out + (size_t)row * (size_t)args.out_stride + head * dim,
+                               attention_state_at(total, (size_t)i, dim), dim);
+    }
+    free(scratch), free(total), free(next);
+}
+
+/* Rows around every multiple of `segment` against the oracle, and in chunks against themselves. */
+static void check_segments(const struct kernels *set, struct attention_args shape, int32_t tokens,
+                           int32_t segment)
+{
+    struct sequence s = sequence_of(set, shape, tokens, NULL);
+    struct sequence oracle = sequence_of(&kernels_generic, shape, tokens, &s);
+    enum { AROUND = 9 };
+    const size_t width = (size_t)s.args.out_stride, bytes = 2 * AROUND * width * sizeof(float);
+    float *out = allocate(bytes), *expected = allocate(bytes), *chunk = allocate(bytes);
+    for (int32_t i = 0, first = 0; first + 2 * AROUND <= tokens; first = ++i * segment - AROUND) {
+        attend(&oracle, first, 2 * AROUND, expected);
+        for (int32_t row = 0; row < 2 * AROUND; row++)
+            attend_segments(&s, segment, first + row, 1, out + (size_t)row * width);
+        assert_near(out, expected, 2 * AROUND * width, attention_tolerance(set, shape.kv_format));
+        for (int32_t row = 0, rows; row < 2 * AROUND; row += rows) {
+            rows = 1 + below(2 * AROUND - row);
+            attend_segments(&s, segment, first + row, rows, chunk + (size_t)row * width);
+        }
+        assert_memory_equal(chunk, out, bytes);
+        if (i > 0)
+            continue; /* the first segment: as if there were none */
+        attend(&s, first, 2 * AROUND, chunk);
+        assert_memory_equal(chunk, out, bytes);
+    }
+    free(s.q), free(s.k), free(s.v), free(s.memory), free(s.table), free(oracle.memory), free(oracle.table);
+    free(out), free(expected), free(chunk);
+}
+
+static void check_long_contexts(const struct kernels *set)
+{
+    static const struct attention_args shapes[] = {
+        {.heads = 4, .kv_heads = 1, .head_dim = 64, .block_tokens = 16},
+        {.heads = 4, .kv_heads = 2, .head_dim = 40, .block_tokens = 48},
+        {.heads = 7, .kv_heads = 1, .head_dim = 24, .block_tokens = 16, .window = 100},
+        {.heads = 2, .kv_heads = 2, .head_dim = 128, .block_tokens = 32, .window = 300},
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+        for (int format = KV_F32; format <= last_kv_format(set); format++) {
+            struct attention_args shape = shapes[i];
+            shape.kv_format = (enum kv_format)format;
+            check_segments(set, shape, 600, 64);
+            check_segments(set, shape, 600, 192);
+            check_segments(set, shape, 3 * 2048 + 70, 2048);
+        }
+}
+
+static void a_context_in_segments_agrees_with_the_oracle(void **state)
+{
+    (void)state;
+    for_each_set(check_long_contexts);
+}
+
 /* K and V of slots not yet written must not be looked at: they may be anything, NaN included. */
 static void check_stale_slots(const struct kernels *set)
 {
@@ -414,6 +506,7 @@ int main(void)
         cmocka_unit_test(rope_agrees_with_the_oracle),
         cmocka_unit_test(attention_agrees_with_the_oracle_and_itself_in_chunks),
         cmocka_unit_test(attention_agrees_for_every_group_of_heads),
+        cmocka_unit_test(a_context_in_segments_agrees_with_the_oracle),
         cmocka_unit_test(stale_slots_are_not_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
