@@ -30,7 +30,7 @@
     X(engine, max_chunk_tokens, INT, 256, 1, 65536, "prefill rows of one sequence per step") \
     X(engine, step_target_ms, INT, 150, 0, 60000,                                            \
       "longest step beside running decodes: shorter chunks; 0: by rows")                     \
-    X(engine, speculative_tokens, INT, 0, 0, 64,                                             \
+    X(engine, speculative_tokens, INT, 8, 0, 64,                                             \
       "tokens guessed from a sequence's own text and verified in one step, at most; 0: off") \
     X(engine, max_waiting, INT, 1024, 1, 1000000, "requests waiting in the engine")          \
     X(engine, max_context_tokens, INT, 0, 0, 16777216, "longest sequence; 0: the model's")   \
