@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // /metrics of a mixture of experts: rows, the busiest expert over the mean; nothing of it for a dense model.
+// And what was guessed.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -41,8 +42,23 @@ static void experts_have_metrics_and_dense_models_none(void **state)
     bytes_release(&out);
 }
 
+static void guesses_are_counted(void **state)
+{
+    (void)state;
+    struct bytes out;
+    const struct engine_stats stats = {.drafts = 3, .drafted_tokens = 17, .accepted_tokens = 11};
+    const char *page = page_of(&stats, &out);
+    assert_non_null(strstr(page, "\nvllm:spec_decode_num_drafts_total{model_name=\"m\",engine=\"0\"} 3\n"));
+    assert_non_null(
+        strstr(page, "\nvllm:spec_decode_num_draft_tokens_total{model_name=\"m\",engine=\"0\"} 17\n"));
+    assert_non_null(
+        strstr(page, "\nvllm:spec_decode_num_accepted_tokens_total{model_name=\"m\",engine=\"0\"} 11\n"));
+    bytes_release(&out);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(experts_have_metrics_and_dense_models_none)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(experts_have_metrics_and_dense_models_none),
+                                       cmocka_unit_test(guesses_are_counted)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,7 +13,7 @@
 #include "engine/text/tokenizer.h"
 #include "tests/support/engine_fixture.h"
 
-enum { REQUESTS = 40, DRAFTS = 6 };
+enum { REQUESTS = 28, DRAFTS = 6 };
 
 static struct asked plain[REQUESTS], speculated[REQUESTS];
 static struct tokenizer *tokenizer;
@@ -48,7 +48,7 @@ static void init_request(struct asked *asked, uint64_t id)
     repeat_prompt(asked, 2 + (uint32_t)id % 9);
     struct sampling_params *s = &asked->sampling;
     s->temperature = temperatures[id % 5];
-    s->max_tokens = 1 + (uint32_t)(philox_uniform(98, 1, (uint32_t)id) * 150);
+    s->max_tokens = 1 + (uint32_t)(philox_uniform(98, 1, (uint32_t)id) * 110);
     s->n = id % 7 == 0 ? 3 : 1;
     s->prompt_logprobs = id % 11 == 0 ? 0 : SAMPLING_NO_LOGPROBS;
     s->top_p = id % 4 == 2 ? 0.8F : 1.0F;
@@ -151,8 +151,8 @@ static void compare_together(const struct engine_options *options, const char *w
         asked_compare(&speculated[id], &plain[id], what);
     const struct engine_stats stats = stats_of(engine);
     assert_int_equal(stats.blocks_used, 0);
-    assert_true(stats.accepted_tokens > 500);
-    assert_true(stats.drafted_tokens > stats.accepted_tokens + 100);
+    assert_true(stats.accepted_tokens > 200);
+    assert_true(stats.drafted_tokens > stats.accepted_tokens + 50);
     assert_int_equal(stats.window_rows > 0, options->contiguous_kv);
     engine_close(engine);
 }
@@ -160,8 +160,8 @@ static void compare_together(const struct engine_options *options, const char *w
 static void company_does_not_show(void **state)
 {
     (void)state;
-    static const int32_t sizes[] = {1, 3, 64};
-    for (size_t i = 0; i < 3; i++) {
+    static const int32_t sizes[] = {1, 64};
+    for (size_t i = 0; i < 2; i++) {
         struct engine_options options = options_with(DRAFTS);
         options.max_sequences = sizes[i];
         compare_together(&options, "batch size");
@@ -173,10 +173,10 @@ static void company_does_not_show(void **state)
 static void chunks_and_drafts_do_not_show(void **state)
 {
     (void)state;
-    static const int32_t drafts[] = {1, 3, 16};
-    for (size_t i = 0; i < 3; i++) {
+    static const int32_t drafts[] = {1, 16};
+    for (size_t i = 0; i < 2; i++) {
         struct engine_options options = options_with(drafts[i]);
-        options.max_chunk_tokens = 1 + 6 * (int32_t)i;
+        options.max_chunk_tokens = 1 + 12 * (int32_t)i;
         options.max_batch_tokens = 9; /* one more than there are sequences: guesses and prompts want it */
         compare_together(&options, "a row to spare");
         options.max_batch_tokens = FIXTURE_ROWS;
@@ -299,7 +299,6 @@ static void a_repetitive_text_takes_fewer_steps(void **state)
     (void)state;
     struct engine_stats without, with;
     const uint64_t plain_steps = steps_of(0, &without), steps = steps_of(DRAFTS, &with);
-    print_message("%d steps without, %d with speculation\n", (int)plain_steps, (int)steps);
     assert_int_equal(without.drafted_tokens, 0);
     assert_true(steps * 2 < plain_steps);
     assert_int_equal(steps + with.accepted_tokens, plain_steps);
