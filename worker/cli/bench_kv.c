@@ -4,6 +4,7 @@
 // block tables on huge pages (the default back end), block tables in a memory file, windows onto that file.
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/monotime.h"
@@ -17,12 +18,13 @@ enum { BLOCK_TOKENS = 16, MOST_SEQUENCES = 32, CHUNK_ROWS = 128, MOST_ROUNDS = 9
 enum way { WAY_TABLE, WAY_FILE_TABLE, WAY_WINDOW, WAYS };
 static const char *const way_names[WAYS] = {"block_table", "table, memory file", "contiguous"};
 
-static const char usage[] = "usage: millrace bench kv [--shape qwen3-0.6b|...] [--layers 4] [--sequences 16] "
-                            "[--context 2048] [--threads N] [--rounds N]";
+static const char usage[] =
+    "usage: millrace bench kv [--shape qwen3-0.6b|...] [--layers 4] [--kv-heads N] "
+    "[--sequences 16] [--context 2048] [--work decode|both] [--threads N] [--rounds N]";
 
 struct kv_bench {
-    const char *shape;
-    int layers, count, context, threads, rounds;
+    const char *shape, *work;
+    int layers, kv_heads, count, context, threads, rounds; /* kv_heads 0: the shape's */
     struct hparams hparams;
     struct model *model;
     struct kv_cache *pools[2]; /* on huge pages; in a file */
@@ -119,14 +121,15 @@ static double step(struct kv_bench *b, bool prefill, enum way way)
 
 static void measure(struct kv_bench *b)
 {
+    const int works = strcmp(b->work, "decode") == 0 ? 1 : 2;
     for (long round = -1; round < b->rounds; round++)
-        for (int prefill = 0; prefill < 2; prefill++)
+        for (int prefill = 0; prefill < works; prefill++)
             for (int way = 0; way < WAYS; way++) {
                 const double seconds = step(b, prefill, (enum way)way);
                 if (round >= 0)
                     b->seconds[prefill][way][round] = seconds;
             }
-    for (int prefill = 0; prefill < 2; prefill++)
+    for (int prefill = 0; prefill < works; prefill++)
         for (int way = 0; way < WAYS; way++) {
             double *seconds = b->seconds[prefill][way];
             qsort(seconds, (size_t)b->rounds, sizeof *seconds, compare);
@@ -147,6 +150,12 @@ static enum status run(struct kv_bench *b, struct error *err)
     if (status != STATUS_OK)
         return status;
     b->hparams.layers = b->layers < b->hparams.layers ? (int32_t)b->layers : b->hparams.layers;
+    if (strcmp(b->work, "decode") != 0 && strcmp(b->work, "both") != 0)
+        return error_set(err, STATUS_USAGE, "work %.32s is unknown; use decode or both", b->work);
+    if (b->kv_heads > 0 && b->hparams.heads % b->kv_heads != 0)
+        return error_set(err, STATUS_USAGE, "%d heads cannot share %d kv heads evenly", b->hparams.heads,
+                         b->kv_heads);
+    b->hparams.kv_heads = b->kv_heads > 0 ? b->kv_heads : b->hparams.kv_heads;
     b->blocks = (int32_t)(b->context + CHUNK_ROWS + BLOCK_TOKENS - 1) / BLOCK_TOKENS;
     status = model_open_synthetic(&b->model, &b->hparams, &options, 1, err);
     b->tokens = calloc(CHUNK_ROWS, sizeof *b->tokens);
@@ -171,11 +180,18 @@ static enum status run(struct kv_bench *b, struct error *err)
 int bench_kv(int argc, char **argv)
 {
     static struct kv_bench bench;
-    bench = (struct kv_bench){
-        .shape = "qwen3-0.6b", .layers = 4, .count = 16, .context = 2048, .threads = 2, .rounds = 21};
+    bench = (struct kv_bench){.shape = "qwen3-0.6b",
+                              .work = "both",
+                              .layers = 4,
+                              .count = 16,
+                              .context = 2048,
+                              .threads = 2,
+                              .rounds = 21};
     const struct bench_option options[] = {{"--shape", .text = &bench.shape},
                                            {"--layers", .number = &bench.layers, .most = 64},
+                                           {"--kv-heads", .number = &bench.kv_heads, .most = 64},
                                            {"--sequences", .number = &bench.count, .most = MOST_SEQUENCES},
+                                           {"--work", .text = &bench.work},
                                            {"--context", .number = &bench.context, .most = 32768},
                                            {"--threads", .number = &bench.threads, .most = 1024},
                                            {"--rounds", .number = &bench.rounds, .most = MOST_ROUNDS},
