@@ -6,7 +6,6 @@ import json
 import pathlib
 import random
 import re
-import struct
 import subprocess
 import sys
 import time
@@ -16,50 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import batch  # noqa: E402
 from models import BUNDLED  # noqa: E402
 from process import Workspace  # noqa: E402
-
-LAYERS, HIDDEN, HEADS, KV_HEADS, HEAD_DIM, MLP, VOCAB = 28, 1024, 16, 8, 128, 3072, 151936
-CONFIG = {
-    "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "num_hidden_layers": LAYERS, "hidden_size": HIDDEN,
-    "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "head_dim": HEAD_DIM, "intermediate_size": MLP,
-    "vocab_size": VOCAB, "max_position_embeddings": 40960, "rms_norm_eps": 1e-6, "rope_theta": 1000000,
-    "tie_word_embeddings": True, "hidden_act": "silu", "torch_dtype": "bfloat16", "eos_token_id": 4095,
-}
-
-
-def tensors():
-    yield "model.embed_tokens.weight", [VOCAB, HIDDEN]
-    yield "model.norm.weight", [HIDDEN]
-    for layer in range(LAYERS):
-        at = "model.layers.%d." % layer
-        yield at + "input_layernorm.weight", [HIDDEN]
-        yield at + "post_attention_layernorm.weight", [HIDDEN]
-        yield at + "self_attn.q_proj.weight", [HEADS * HEAD_DIM, HIDDEN]
-        yield at + "self_attn.k_proj.weight", [KV_HEADS * HEAD_DIM, HIDDEN]
-        yield at + "self_attn.v_proj.weight", [KV_HEADS * HEAD_DIM, HIDDEN]
-        yield at + "self_attn.o_proj.weight", [HIDDEN, HEADS * HEAD_DIM]
-        yield at + "self_attn.q_norm.weight", [HEAD_DIM]
-        yield at + "self_attn.k_norm.weight", [HEAD_DIM]
-        yield at + "mlp.gate_proj.weight", [MLP, HIDDEN]
-        yield at + "mlp.up_proj.weight", [MLP, HIDDEN]
-        yield at + "mlp.down_proj.weight", [HIDDEN, MLP]
-
-
-def write_model(path):
-    header, offset = {}, 0
-    for name, shape in tensors():
-        size = 2
-        for length in shape:
-            size *= length
-        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, offset + size]}
-        offset += size
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path / "model.safetensors", "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        file.truncate(8 + len(text) + offset)
-    (path / "config.json").write_text(json.dumps(CONFIG))
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (path / name).write_bytes((BUNDLED / name).read_bytes())
+from qwen3_shape import write_model  # noqa: E402
 
 
 def write_jobs(path, count, tokens):
