@@ -6,16 +6,18 @@
 #include <string.h>
 
 #include "engine/constrain/constraint.h"
+#include "engine/kernels/exp.h"
 #include "engine/philox.h"
 
 #define GREEDY_BELOW 1e-5f
+#define LEAST_EXPONENT -87.33f /* e^ of less is 0 */
 
 enum { LANES = 16, GROUP_TOKENS = 64 };
 
 struct sampler {
     int32_t vocab;
     float *scores;   /* [vocab] working copy of a row */
-    double *weights; /* [vocab] exp(score - best) of the candidates */
+    float *weights;  /* [vocab] e^(score - best), 0 of what is cut */
     int32_t *order;  /* [vocab] candidates of a selection */
     int32_t *counts; /* [vocab] occurrences among generated tokens, zero between calls */
     uint8_t *seen;   /* [vocab] occurs in prompt or output; zero between calls */
@@ -31,7 +33,7 @@ static const struct cut no_cut = {-INFINITY, INT32_MAX};
 
 static bool stays(const float *scores, int32_t token, struct cut cut)
 {
-    return scores[token] > cut.score || (scores[token] == cut.score && token <= cut.token);
+    return (scores[token] > cut.score) | ((scores[token] == cut.score) & (token <= cut.token));
 }
 
 static bool before(const float *scores, int32_t a, int32_t b)
@@ -353,16 +355,53 @@ static int32_t gather(const struct sampler *sampler, struct cut cut)
     return count;
 }
 
-/* Weights of order[0..count); returns their sum. */
-static double weigh(struct sampler *sampler, int32_t count, float best)
+/* x, or 0 */
+static float where(bool condition, float x)
 {
-    double total = 0;
-    for (int32_t i = 0; i < count; i++) {
-        int32_t token = sampler->order[i];
-        sampler->weights[token] = exp((double)sampler->scores[token] - (double)best);
-        total += sampler->weights[token];
+    return dtype_f32_from_bits(dtype_f32_bits(x) & -(uint32_t)condition);
+}
+
+/* What the scores weigh beside the best one. All tokens are weighed and no branch is taken, so that compilers
+ * use vectors: of 150,000 tokens few are worth leaving out. */
+static void weigh(struct sampler *sampler, struct cut cut, float best)
+{
+    for (int32_t i = 0; i < sampler->vocab; i++) {
+        const float x = sampler->scores[i] - best;
+        sampler->weights[i] =
+            where((x >= LEAST_EXPONENT) & stays(sampler->scores, i, cut), exp_f32_in_range(x));
     }
-    return total;
+}
+
+static void drop(struct sampler *sampler, struct cut cut)
+{
+    for (int32_t i = 0; i < sampler->vocab; i++)
+        sampler->weights[i] = where(stays(sampler->scores, i, cut), sampler->weights[i]);
+}
+
+/* What the tokens of a group of neighbours weigh together. */
+static double group_mass(const struct sampler *sampler, int32_t begin)
+{
+    const float *weights = sampler->weights + begin;
+    const int32_t count = sampler->vocab - begin < GROUP_TOKENS ? sampler->vocab - begin : GROUP_TOKENS;
+    float lanes[LANES] = {0};
+    double sum = 0;
+    int32_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (int lane = 0; lane < LANES; lane++)
+            lanes[lane] += weights[i + lane];
+    for (int lane = 0; lane < LANES; lane++)
+        sum += (double)lanes[lane];
+    for (; i < count; i++)
+        sum += (double)weights[i];
+    return sum;
+}
+
+static double mass(const struct sampler *sampler)
+{
+    double sum = 0;
+    for (int32_t begin = 0; begin < sampler->vocab; begin += GROUP_TOKENS)
+        sum += group_mass(sampler, begin);
+    return sum;
 }
 
 static struct cut cut_top_k(struct sampler *sampler, struct cut cut, int32_t k)
@@ -375,38 +414,38 @@ static struct cut cut_top_k(struct sampler *sampler, struct cut cut, int32_t k)
     return worst_of(sampler->scores, sampler->order, k);
 }
 
-/* Drops from order what cannot be among the best tokens with mass top_p: all tokens lighter than an equal
- * share of the rest's mass weigh less than the rest together. Half of that leaves room for rounding. */
-static int32_t drop_light(struct sampler *sampler, int32_t count, double total, double top_p)
+/* Gathers those that may be among the best tokens with mass top_p: all tokens lighter than an equal share of
+ * the rest's mass weigh less than the rest together. Half of that leaves room for rounding. */
+static int32_t gather_heavy(const struct sampler *sampler, double total, double top_p)
 {
-    double light = 0.5 * (1 - top_p) * total / count;
-    int32_t left = 0;
-    for (int32_t i = 0; i < count; i++)
-        if (sampler->weights[sampler->order[i]] >= light)
-            sampler->order[left++] = sampler->order[i];
-    return left;
+    int32_t count = 0, heavy = 0;
+    for (int32_t i = 0; i < sampler->vocab; i++)
+        count += sampler->weights[i] > 0;
+    const float light = (float)(0.5 * (1 - top_p) * total / count);
+    for (int32_t i = 0; i < sampler->vocab; i++)
+        if (sampler->weights[i] > 0 && sampler->weights[i] >= light)
+            sampler->order[heavy++] = i;
+    return heavy;
 }
 
 /* Keeps the smallest set of best tokens whose mass reaches top_p, by selection weighted with probability. */
-static struct cut cut_top_p(struct sampler *sampler, struct cut cut, float best, double top_p)
+static struct cut cut_top_p(struct sampler *sampler, struct cut cut, double top_p)
 {
-    int32_t count = gather(sampler, cut);
-    double total = weigh(sampler, count, best), taken = 0;
-    count = drop_light(sampler, count, total, top_p);
-    int32_t low = 0, high = count;
+    double total = mass(sampler), taken = 0;
+    int32_t count = gather_heavy(sampler, total, top_p), low = 0, high = count;
     while (high - low > 1) {
         int32_t place = partition(sampler->scores, sampler->order, low, high);
-        double mass = 0; /* of the better part, pivot excluded */
+        double better = 0; /* mass before the pivot */
         for (int32_t i = low; i < place; i++)
-            mass += sampler->weights[sampler->order[i]];
-        double pivot_mass = sampler->weights[sampler->order[place]];
-        if (taken + mass >= top_p * total) {
+            better += (double)sampler->weights[sampler->order[i]];
+        double pivot_mass = (double)sampler->weights[sampler->order[place]];
+        if (taken + better >= top_p * total) {
             high = place;
-        } else if (taken + mass + pivot_mass >= top_p * total) {
+        } else if (taken + better + pivot_mass >= top_p * total) {
             low = place;
             break;
         } else {
-            taken += mass + pivot_mass;
+            taken += better + pivot_mass;
             low = place + 1;
         }
     }
@@ -415,30 +454,40 @@ static struct cut cut_top_p(struct sampler *sampler, struct cut cut, float best,
     return (struct cut){sampler->scores[sampler->order[low]], sampler->order[low]};
 }
 
-static struct cut find_cut(struct sampler *sampler, const struct sampling_params *s, float best)
+/* The weights that a token is drawn by: none of what min_p, top_k and top_p cut off. */
+static void weigh_candidates(struct sampler *sampler, const struct sampling_params *s, float best)
 {
     struct cut cut = no_cut;
     if (s->min_p > 0)
         cut.score = best + logf(s->min_p);
     if (s->top_k > 0 && s->top_k < sampler->vocab)
         cut = cut_top_k(sampler, cut, s->top_k);
+    weigh(sampler, cut, best);
     if (s->top_p < 1.0f)
-        cut = cut_top_p(sampler, cut, best, (double)s->top_p);
-    return cut;
+        drop(sampler, cut_top_p(sampler, cut, (double)s->top_p));
 }
 
-static int32_t draw(struct sampler *sampler, const struct sampler_row *row, struct cut cut, float best)
+/* The first token at which the weights up to it exceed the target; the last one of any weight where rounding
+ * leaves none. */
+static int32_t draw(const struct sampler *sampler, double target)
 {
-    int32_t count = gather(sampler, cut);
-    double target = weigh(sampler, count, best) *
-                    philox_uniform(row->sampling->seed, row->choice, row->token_count - row->prompt_tokens);
-    double sum = 0;
-    for (int32_t i = 0; i < count; i++) {
-        sum += sampler->weights[sampler->order[i]];
-        if (sum > target)
-            return sampler->order[i];
+    double before = 0;
+    int32_t begin = 0;
+    for (; begin + GROUP_TOKENS < sampler->vocab; begin += GROUP_TOKENS) {
+        const double group = group_mass(sampler, begin);
+        if (before + group > target)
+            break;
+        before += group;
     }
-    return sampler->order[count - 1];
+    for (int32_t i = begin; i < sampler->vocab; i++) {
+        before += (double)sampler->weights[i];
+        if (before > target)
+            return i;
+    }
+    int32_t last = sampler->vocab - 1;
+    while (last > 0 && !(sampler->weights[last] > 0))
+        last--;
+    return last;
 }
 
 int32_t sampler_pick(struct sampler *sampler, const struct sampler_row *row)
@@ -456,7 +505,9 @@ int32_t sampler_pick(struct sampler *sampler, const struct sampler_row *row)
     for (int32_t i = 0; i < sampler->vocab; i++)
         sampler->scores[i] /= row->sampling->temperature;
     float best_score = sampler->scores[best];
-    return draw(sampler, row, find_cut(sampler, row->sampling, best_score), best_score);
+    weigh_candidates(sampler, row->sampling, best_score);
+    return draw(sampler, mass(sampler) * philox_uniform(row->sampling->seed, row->choice,
+                                                        row->token_count - row->prompt_tokens));
 }
 
 static double log_sum(const float *logits, int32_t vocab, float best)
