@@ -6,13 +6,9 @@
 
 #include "base/check.h"
 #include "engine/kernels/cut.h"
+#include "engine/model/attention_plan.h"
 
-enum {
-    MAX_PIECES_PER_MEMBER = 16,
-    ONE_ROW_PIECES_PER_MEMBER = 4,
-    LEAST_ATTENTION_ROWS = 8,
-    ATTENTION_ITEMS_PER_MEMBER = 2
-};
+enum { MAX_PIECES_PER_MEMBER = 16, ONE_ROW_PIECES_PER_MEMBER = 4, LEAST_ATTENTION_ROWS = 8 };
 
 /* 0: every layer has experts. */
 static int32_t dense_width(const struct hparams *h)
