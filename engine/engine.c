@@ -12,8 +12,8 @@
 #include "engine/kernels/huge_memory.h"
 #include "engine/kv/kv_cache.h"
 #include "engine/kv/kv_windows.h"
+#include "engine/logit_reader.h"
 #include "engine/model/model.h"
-#include "engine/sampler.h"
 
 enum {
     MAX_WANTED_LOGPROBS = 128,
@@ -63,7 +63,6 @@ static void drop_reported_events(struct engine *engine)
     memmove(engine->events, engine->events + engine->reported, left * sizeof *engine->events);
     engine->event_count = left;
     engine->reported = 0;
-    engine->logprob_count = 0;
 }
 
 /* ---- life ---- */
@@ -93,12 +92,11 @@ static enum status open_buffers(struct engine *engine, struct error *err)
     engine->event_capacity = 2 * (BEAM_EVENTS + (size_t)o->max_sequences * 5 + (size_t)o->max_waiting + rows +
                                   2 * ((size_t)o->max_batch_tokens / (size_t)o->block_tokens) + 16);
     engine->events = calloc(engine->event_capacity, sizeof *engine->events);
-    engine->logprobs = calloc(rows * LOGPROBS_PER_ROW, sizeof *engine->logprobs);
     engine->logits = huge_memory_map(bytes);
     if (engine->logits)
         huge_memory_touch(engine->logits, bytes);
     bytes_init(&engine->scratch_text, SCRATCH_TEXT_BYTES);
-    if (!engine->events || !engine->logprobs || !engine->logits ||
+    if (!engine->events || !engine->logits ||
         bytes_reserve(&engine->scratch_text, SCRATCH_TEXT_BYTES - 1) != STATUS_OK)
         return no_memory(err);
     return STATUS_OK;
@@ -136,7 +134,8 @@ static enum status open_parts(struct engine *engine, struct error *err)
     if (status == STATUS_OK)
         status = open_kv(engine, err);
     if (status == STATUS_OK)
-        status = sampler_open(&engine->sampler, engine->hparams->vocab, err);
+        status = logit_reader_open(&engine->reader, model_team(o->model), engine->hparams->vocab,
+                                   engine->max_logit_rows, LOGPROBS_PER_ROW, err);
     if (status == STATUS_OK)
         status = mask_ahead_open(&engine->masks, (size_t)o->max_sequences, err);
     if (status != STATUS_OK)
@@ -209,13 +208,12 @@ void engine_close(struct engine *engine)
         beam_group_close(group);
     }
     mask_ahead_close(engine->masks);
-    sampler_close(engine->sampler);
+    logit_reader_close(engine->reader);
     kv_windows_close(engine->windows);
     kv_cache_close(engine->kv);
     block_pool_close(engine->pool);
     bytes_release(&engine->scratch_text);
     huge_memory_unmap(engine->logits, logits_bytes(engine->options.max_sequences, engine->hparams->vocab));
-    free(engine->logprobs);
     free(engine->events);
     free(engine);
 }
@@ -456,19 +454,12 @@ static void store_blocks(struct engine *engine, struct sequence *sequence)
     }
 }
 
-static void fill_logprobs(struct engine *engine, struct engine_event *event, const struct sequence *sequence,
-                          const float *logits, int32_t top)
+static void fill_logprobs(struct engine_event *event, const struct logit_reading *reading)
 {
-    if (top == SAMPLING_NO_LOGPROBS)
-        return;
-    struct engine_logprob of_token;
-    struct engine_logprob *out = engine->logprobs + engine->logprob_count;
-    event->top_count = sampler_logprobs(engine->sampler, logits, event->token, (size_t)top,
-                                        sequence->sampling, &of_token, out);
-    event->top = out;
-    event->logprob = of_token.logprob;
-    event->rank = of_token.rank;
-    engine->logprob_count += LOGPROBS_PER_ROW;
+    event->logprob = reading->of_token.logprob;
+    event->rank = reading->of_token.rank;
+    event->top = reading->top;
+    event->top_count = reading->top_count;
 }
 
 /* True when the sequence ended. */
@@ -513,13 +504,14 @@ static void advance_constraint(struct engine *engine, struct sequence *sequence,
         finish(engine, sequence, ENGINE_FINISH_STOP, token, -1);
 }
 
-static struct sampler_row row_of(const struct engine *engine, const struct sequence *sequence,
-                                 const float *logits)
+/* The row of logits behind `tokens` of the sequence's tokens; guesses lie behind those said. */
+static struct sampler_row row_of(const struct engine *engine, const struct sequence *sequence, int32_t logit,
+                                 uint32_t tokens)
 {
-    return (struct sampler_row){.logits = logits,
+    return (struct sampler_row){.logits = engine->logits + (size_t)logit * (size_t)engine->hparams->vocab,
                                 .sampling = sequence->sampling,
                                 .tokens = sequence->tokens,
-                                .token_count = sequence->token_count,
+                                .token_count = tokens,
                                 .prompt_tokens = sequence->prompt_tokens,
                                 .eos = engine->hparams->eos,
                                 .eos_count = engine->hparams->eos_count,
@@ -527,22 +519,35 @@ static struct sampler_row row_of(const struct engine *engine, const struct seque
                                 .constraint_state = sequence->constraint_state};
 }
 
-static void offer_beam(struct engine *engine, const struct sequence *sequence, const float *logits)
+static void offer_beam(struct engine *engine, const struct sequence *sequence, int32_t logit)
 {
     double norm;
-    struct sampler_row row = row_of(engine, sequence, logits);
-    const float *scores = sampler_scores(engine->sampler, &row, &norm);
+    struct sampler_row row = row_of(engine, sequence, logit, sequence->token_count);
+    const float *scores = sampler_scores(logit_reader_sampler(engine->reader), &row, &norm);
     if (scores)
         beam_group_offer(sequence->group, sequence->choice, scores, engine->hparams->vocab, norm);
     else
         sequence->group->state = BEAM_FAILED;
 }
 
-/* False: the sequence ended. */
-static bool sample_token(struct engine *engine, struct sequence *sequence, const float *logits)
+/* What was read of a row whose token is picked. A constraint's state is known only now. */
+static const struct logit_reading *reading_of(struct engine *engine, const struct sequence *sequence,
+                                              int32_t logit)
 {
-    struct sampler_row row = row_of(engine, sequence, logits);
-    int32_t token = sampler_pick(engine->sampler, &row);
+    if (sequence->sampling->constraint) {
+        const struct logit_row row = {.row = row_of(engine, sequence, logit, sequence->token_count),
+                                      .token = LOGIT_ROW_PICK,
+                                      .top = sequence->sampling->logprobs};
+        logit_reader_read(engine->reader, logit, &row);
+    }
+    return logit_reader_reading(engine->reader, logit);
+}
+
+/* False: the sequence ended. */
+static bool sample_token(struct engine *engine, struct sequence *sequence, int32_t logit)
+{
+    const struct logit_reading *reading = reading_of(engine, sequence, logit);
+    const int32_t token = reading->token;
     if (token < 0) { /* cut short, or not to be followed any further */
         finish(engine, sequence, token == SAMPLER_DEAD_END ? ENGINE_FINISH_LENGTH : ENGINE_FINISH_ERROR, -1,
                -1);
@@ -551,7 +556,7 @@ static bool sample_token(struct engine *engine, struct sequence *sequence, const
     struct engine_event *event = add_event(engine, ENGINE_EVENT_TOKEN, sequence);
     event->token = token;
     event->position = sequence_generated(sequence);
-    fill_logprobs(engine, event, sequence, logits, sequence->sampling->logprobs);
+    fill_logprobs(event, reading);
     sequence->tokens[sequence->token_count++] = token;
     engine->stats.generated_tokens++;
     if (!check_end(engine, sequence, token))
@@ -560,12 +565,12 @@ static bool sample_token(struct engine *engine, struct sequence *sequence, const
 }
 
 static void report_prompt_token(struct engine *engine, struct sequence *sequence, uint32_t position,
-                                const float *logits)
+                                int32_t logit)
 {
     struct engine_event *event = add_event(engine, ENGINE_EVENT_PROMPT_TOKEN, sequence);
     event->position = position;
     event->token = sequence->tokens[position];
-    fill_logprobs(engine, event, sequence, logits, sequence->sampling->prompt_logprobs);
+    fill_logprobs(event, logit_reader_reading(engine->reader, logit));
     sequence->next_prompt_logprob = position + 1;
 }
 
@@ -583,40 +588,79 @@ static void settle_rows(struct engine *engine, struct sequence *sequence, uint32
 
 /* Samples row after row while what is sampled is what was guessed: the next row was computed for just that.
  * Behind a guess that was wrong, keys and values are computed anew: `computed` stays before them. */
-static void sample_rows(struct engine *engine, struct sequence *sequence, const float *logits)
+static void sample_rows(struct engine *engine, struct sequence *sequence, int32_t logit)
 {
     const uint32_t drafted = sequence->drafted;
     engine->stats.drafts += drafted > 0;
     engine->stats.drafted_tokens += drafted;
-    for (uint32_t i = 0;; i++, logits += engine->hparams->vocab) {
+    for (uint32_t i = 0;; i++, logit++) {
         const int32_t guess = i < drafted ? sequence->tokens[sequence->token_count] : -1;
-        if (!sample_token(engine, sequence, logits) || sequence->tokens[sequence->token_count - 1] != guess)
+        if (!sample_token(engine, sequence, logit) || sequence->tokens[sequence->token_count - 1] != guess)
             return;
         engine->stats.accepted_tokens++;
         settle_rows(engine, sequence, 1);
     }
 }
 
+/* The logits after a token that the prompt goes on behind: they say how likely the next one was. */
+static bool is_of_prompt(const struct sequence *sequence, uint32_t position)
+{
+    return position + 1 < sequence->prompt_tokens && position + 1 < sequence->token_count;
+}
+
+/* The sequence's token at whose position this row of logits was computed. */
+static uint32_t position_of(const struct batch *batch, int32_t index, int32_t logit, uint32_t first)
+{
+    return first + (uint32_t)(batch->logit_rows[logit] - batch->sequences[index].first_row);
+}
+
+/* The first row of logits behind those of the batch's sequence. */
+static int32_t logits_end(const struct batch *batch, int32_t index, int32_t logit)
+{
+    const struct batch_sequence *rows = &batch->sequences[index];
+    while (logit < batch->logit_count && batch->logit_rows[logit] < rows->first_row + rows->rows)
+        logit++;
+    return logit;
+}
+
+/* All rows of logits are read but those of beams, which are offered whole, and those that wait for a
+ * constraint. A guess is read as if it were right; where it is not, nobody asks. */
+static void read_logits(struct engine *engine, const struct batch *batch)
+{
+    for (int32_t i = 0, logit = 0; i < batch->sequence_count; i++) {
+        const struct sequence *sequence = scheduler_batch_sequence(engine->scheduler, i);
+        for (const int32_t end = logits_end(batch, i, logit); logit < end; logit++) {
+            const uint32_t position = position_of(batch, i, logit, sequence->computed);
+            const bool of_prompt = is_of_prompt(sequence, position);
+            if (!of_prompt && (sequence->group || sequence->sampling->constraint))
+                continue;
+            const struct logit_row row = {
+                .row = row_of(engine, sequence, logit, position + 1),
+                .token = of_prompt ? sequence->tokens[position + 1] : LOGIT_ROW_PICK,
+                .top = of_prompt ? sequence->sampling->prompt_logprobs : sequence->sampling->logprobs};
+            logit_reader_note(engine->reader, logit, &row);
+        }
+    }
+    logit_reader_run(engine->reader);
+}
+
 /* What one sequence's rows of the step gave. `logit` walks through the batch's logits rows. */
 static void settle_sequence(struct engine *engine, const struct batch *batch, int32_t index, int32_t *logit)
 {
     struct sequence *sequence = scheduler_batch_sequence(engine->scheduler, index);
-    const struct batch_sequence *rows = &batch->sequences[index];
     uint32_t first = sequence->computed, drafted = sequence->drafted;
-    settle_rows(engine, sequence, (uint32_t)rows->rows - drafted);
-    const float *last = NULL;
-    for (; *logit < batch->logit_count && batch->logit_rows[*logit] < rows->first_row + rows->rows;
-         (*logit)++) {
-        uint32_t position = first + (uint32_t)(batch->logit_rows[*logit] - rows->first_row);
-        const float *logits = engine->logits + (size_t)*logit * (size_t)engine->hparams->vocab;
-        if (position + 1 < sequence->prompt_tokens && position + 1 < sequence->token_count)
-            report_prompt_token(engine, sequence, position + 1, logits);
+    settle_rows(engine, sequence, (uint32_t)batch->sequences[index].rows - drafted);
+    int32_t last = -1;
+    for (const int32_t end = logits_end(batch, index, *logit); *logit < end; (*logit)++) {
+        uint32_t position = position_of(batch, index, *logit, first);
+        if (is_of_prompt(sequence, position))
+            report_prompt_token(engine, sequence, position + 1, *logit);
         if (position + 1 == sequence->token_count)
-            last = logits;
+            last = *logit;
     }
-    if (last && sequence->group)
+    if (last >= 0 && sequence->group)
         offer_beam(engine, sequence, last);
-    else if (last)
+    else if (last >= 0)
         sample_rows(engine, sequence, last);
     else if (sequence->computed == sequence->token_count) /* nothing to generate */
         finish(engine, sequence, ENGINE_FINISH_LENGTH, -1, -1);
@@ -702,6 +746,7 @@ enum status engine_step(struct engine *engine, const struct engine_event **event
     if (batch->row_count > 0) {
         count_cached(engine, batch);
         forward(engine, batch);
+        read_logits(engine, batch);
         int32_t logit = 0;
         for (int32_t i = 0; i < batch->sequence_count; i++)
             settle_sequence(engine, batch, i, &logit);

@@ -17,7 +17,7 @@ struct engine {
     struct kv_cache *kv;
     struct kv_windows *windows; /* NULL: block tables alone */
     struct scheduler *scheduler;
-    struct sampler *sampler;
+    struct logit_reader *reader;
     struct mask_ahead *masks;
     float *logits; /* [max_logit_rows][vocab] */
     int64_t arrivals;
@@ -25,8 +25,6 @@ struct engine {
     struct sequence *ended; /* finished in the last step, closed in the next: events point to their tokens */
     struct engine_event *events; /* [event_capacity]; [0, reported) were handed out by the last step */
     size_t event_count, event_capacity, reported;
-    struct engine_logprob *logprobs; /* [max_logit_rows][LOGPROBS_PER_ROW] */
-    size_t logprob_count;
     engine_evicted *evicted;
     void *evicted_context;
     struct bytes scratch_text; /* what stop detokenizers release; not used */

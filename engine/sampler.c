@@ -7,6 +7,7 @@
 
 #include "engine/constrain/constraint.h"
 #include "engine/kernels/exp.h"
+#include "engine/kernels/huge_memory.h"
 #include "engine/philox.h"
 
 #define GREEDY_BELOW 1e-5f
@@ -31,6 +32,12 @@ struct cut {
 
 static const struct cut no_cut = {-INFINITY, INT32_MAX};
 
+/* How many tokens the group of neighbours that begins there has. */
+static int32_t group_size(int32_t vocab, int32_t begin)
+{
+    return vocab - begin < GROUP_TOKENS ? vocab - begin : GROUP_TOKENS;
+}
+
 static bool stays(const float *scores, int32_t token, struct cut cut)
 {
     return (scores[token] > cut.score) | ((scores[token] == cut.score) & (token <= cut.token));
@@ -41,6 +48,15 @@ static bool before(const float *scores, int32_t a, int32_t b)
     return scores[a] > scores[b] || (scores[a] == scores[b] && a < b);
 }
 
+/* Resident from the start, as the plan of memory counts what is there when the engine is open. */
+static void *zeros(size_t bytes)
+{
+    void *memory = malloc(bytes);
+    if (memory)
+        huge_memory_touch(memory, bytes);
+    return memory;
+}
+
 enum status sampler_open(struct sampler **out, int32_t vocab, struct error *err)
 {
     *out = NULL;
@@ -48,11 +64,11 @@ enum status sampler_open(struct sampler **out, int32_t vocab, struct error *err)
     size_t count = (size_t)vocab;
     if (sampler) {
         sampler->vocab = vocab;
-        sampler->scores = malloc(count * sizeof *sampler->scores);
-        sampler->weights = malloc(count * sizeof *sampler->weights);
-        sampler->order = malloc(count * sizeof *sampler->order);
-        sampler->counts = calloc(count, sizeof *sampler->counts);
-        sampler->seen = calloc(count, sizeof *sampler->seen);
+        sampler->scores = zeros(count * sizeof *sampler->scores);
+        sampler->weights = zeros(count * sizeof *sampler->weights);
+        sampler->order = zeros(count * sizeof *sampler->order);
+        sampler->counts = zeros(count * sizeof *sampler->counts);
+        sampler->seen = zeros(count * sizeof *sampler->seen);
     }
     if (!sampler || !sampler->scores || !sampler->weights || !sampler->order || !sampler->counts ||
         !sampler->seen) {
@@ -160,7 +176,7 @@ static void apply_mask(struct sampler *sampler, const uint64_t *mask)
 {
     for (int32_t first = 0; first < sampler->vocab; first += GROUP_TOKENS) {
         uint64_t word = mask[first / GROUP_TOKENS];
-        int32_t end = first + GROUP_TOKENS < sampler->vocab ? first + GROUP_TOKENS : sampler->vocab;
+        int32_t end = first + group_size(sampler->vocab, first);
         if (word == UINT64_MAX)
             continue;
         for (int32_t i = first; i < end; i++, word >>= 1)
@@ -338,7 +354,7 @@ static float reached_by(const float *scores, int32_t vocab, int32_t k, int32_t *
 {
     int32_t groups = 0;
     for (int32_t begin = 0; begin < vocab; begin += GROUP_TOKENS)
-        order[groups++] = best_of(scores, begin, vocab - begin < GROUP_TOKENS ? vocab : begin + GROUP_TOKENS);
+        order[groups++] = best_of(scores, begin, begin + group_size(vocab, begin));
     if (k > groups)
         return -INFINITY;
     select_best(scores, order, groups, k);
@@ -378,11 +394,9 @@ static void drop(struct sampler *sampler, struct cut cut)
         sampler->weights[i] = where(stays(sampler->scores, i, cut), sampler->weights[i]);
 }
 
-/* What the tokens of a group of neighbours weigh together. */
-static double group_mass(const struct sampler *sampler, int32_t begin)
+/* The sum of a group of neighbours, in an order of its own for vectors. */
+static double group_sum(const float *weights, int32_t count)
 {
-    const float *weights = sampler->weights + begin;
-    const int32_t count = sampler->vocab - begin < GROUP_TOKENS ? sampler->vocab - begin : GROUP_TOKENS;
     float lanes[LANES] = {0};
     double sum = 0;
     int32_t i = 0;
@@ -394,6 +408,12 @@ static double group_mass(const struct sampler *sampler, int32_t begin)
     for (; i < count; i++)
         sum += (double)weights[i];
     return sum;
+}
+
+/* What the tokens of a group weigh together. */
+static double group_mass(const struct sampler *sampler, int32_t begin)
+{
+    return group_sum(sampler->weights + begin, group_size(sampler->vocab, begin));
 }
 
 static double mass(const struct sampler *sampler)
@@ -513,8 +533,15 @@ int32_t sampler_pick(struct sampler *sampler, const struct sampler_row *row)
 static double log_sum(const float *logits, int32_t vocab, float best)
 {
     double sum = 0;
-    for (int32_t i = 0; i < vocab; i++)
-        sum += exp((double)logits[i] - (double)best);
+    for (int32_t begin = 0; begin < vocab; begin += GROUP_TOKENS) {
+        float weights[GROUP_TOKENS];
+        const int32_t count = group_size(vocab, begin);
+        for (int32_t i = 0; i < count; i++) {
+            const float x = logits[begin + i] - best;
+            weights[i] = where(x >= LEAST_EXPONENT, exp_f32_in_range(x));
+        }
+        sum += group_sum(weights, count);
+    }
     return (double)best + log(sum);
 }
 

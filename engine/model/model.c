@@ -418,6 +418,11 @@ int model_threads(const struct model *model)
     return thread_team_size(model->team);
 }
 
+struct thread_team *model_team(const struct model *model)
+{
+    return model->team;
+}
+
 struct expert_load model_expert_load(const struct model *model)
 {
     return model->expert_load;

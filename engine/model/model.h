@@ -14,7 +14,8 @@
 #include "engine/model/hparams.h"
 
 struct model;
-struct kv_cache; /* engine/kv/kv_cache.h */
+struct thread_team; /* engine/kernels/thread_team.h */
+struct kv_cache;    /* engine/kv/kv_cache.h */
 
 struct model_options {
     const char *model_dir;
@@ -72,6 +73,8 @@ const char *model_kernels_name(const struct model *model);
 const char *model_weight_format_name(const struct model *model);
 const char *model_kv_format_name(const struct model *model);
 int model_threads(const struct model *model);
+/* The kernel team, idle between forwards; of the thread that runs model_forward. */
+struct thread_team *model_team(const struct model *model);
 /* All zero for a dense model. On the thread that runs model_forward. */
 struct expert_load model_expert_load(const struct model *model);
 /* Rows that each expert of a layer has had: [experts]. NULL: a dense model. */
