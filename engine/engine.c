@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// DESIGN: the scheduler owns the queues and builds the step, the model computes it, this file samples and
-// says what happened. All memory of a step (events, logits, log-probabilities) is allocated at open.
+// DESIGN: the scheduler owns the queues and builds the step, the model computes it, the logit reader picks
+// tokens, this file takes them in and says what happened. All memory of a step (events, logits,
+// log-probabilities) is allocated at open.
 #include "engine/engine_internal.h"
 
 #include <stdlib.h>

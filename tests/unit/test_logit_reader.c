@@ -6,8 +6,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "engine/constrain/constraint.h"
 #include "engine/logit_reader.h"
@@ -15,10 +13,28 @@
 
 enum { VOCAB = 1003, ROWS = 40, TOKENS = 12, PROMPT = 7, TOP = 4, WANTED = 2, MEMBERS = 3, STEPS = 50 };
 
+static struct thread_team *team;
+static struct logit_reader *reader;
 static float logits[ROWS][VOCAB];
 static int32_t tokens[TOKENS];
 static struct sampling_params params[ROWS];
 static const int32_t wanted[WANTED] = {3, VOCAB - 1};
+
+static int open_reader(void **state)
+{
+    (void)state;
+    if (thread_team_open(&team, MEMBERS, NULL) != STATUS_OK)
+        return -1;
+    return logit_reader_open(&reader, team, VOCAB, ROWS, TOP + WANTED, NULL) == STATUS_OK ? 0 : -1;
+}
+
+static int close_reader(void **state)
+{
+    (void)state;
+    logit_reader_close(reader);
+    thread_team_close(team);
+    return 0;
+}
 
 static void fill(uint64_t step)
 {
@@ -71,11 +87,7 @@ static void check_row(struct sampler *sampler, const struct logit_reading *readi
 static void a_team_reads_what_one_sampler_reads(void **state)
 {
     (void)state;
-    struct thread_team *team;
-    struct logit_reader *reader;
     struct sampler *sampler;
-    assert_int_equal(thread_team_open(&team, MEMBERS, NULL), STATUS_OK);
-    assert_int_equal(logit_reader_open(&reader, team, VOCAB, ROWS, TOP + WANTED, NULL), STATUS_OK);
     assert_int_equal(sampler_open(&sampler, VOCAB, NULL), STATUS_OK);
     for (int step = 0; step < STEPS; step++) {
         const int count = step % ROWS + 1;
@@ -89,19 +101,13 @@ static void a_team_reads_what_one_sampler_reads(void **state)
             check_row(sampler, logit_reader_reading(reader, i), i);
     }
     sampler_close(sampler);
-    logit_reader_close(reader);
-    thread_team_close(team);
 }
 
 /* A prompt's log-probabilities ask no constraint, so that its rows are read with all others. */
 static void a_known_token_asks_no_constraint(void **state)
 {
     (void)state;
-    struct thread_team *team;
-    struct logit_reader *reader;
     struct constraint unasked = {.ops = NULL};
-    assert_int_equal(thread_team_open(&team, MEMBERS, NULL), STATUS_OK);
-    assert_int_equal(logit_reader_open(&reader, team, VOCAB, ROWS, TOP + WANTED, NULL), STATUS_OK);
     fill(1);
     for (int i = 0; i < ROWS; i++) {
         params[i].constraint = &unasked;
@@ -115,8 +121,6 @@ static void a_known_token_asks_no_constraint(void **state)
         assert_int_equal(logit_reader_reading(reader, i)->token, i);
         assert_true(logit_reader_reading(reader, i)->of_token.logprob < 0);
     }
-    logit_reader_close(reader);
-    thread_team_close(team);
 }
 
 int main(void)
@@ -125,5 +129,5 @@ int main(void)
         cmocka_unit_test(a_team_reads_what_one_sampler_reads),
         cmocka_unit_test(a_known_token_asks_no_constraint),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, open_reader, close_reader);
 }
