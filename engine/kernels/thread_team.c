@@ -19,12 +19,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "engine/kernels/cut.h"
+
 enum { SPINS = 4000, CACHE_LINE_BYTES = 64 };
 
 struct member {
     struct thread_team *team;
     pthread_t thread;
     int index;
+    _Alignas(CACHE_LINE_BYTES) atomic_int taken; /* of its run of indices */
 };
 
 struct thread_team {
@@ -64,6 +67,13 @@ static void raise_round(struct thread_team *team, _Atomic uint32_t *word)
         syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
+static void reset_counters(struct thread_team *team)
+{
+    atomic_store(&team->next, 0);
+    for (int i = 0; i < team->size; i++)
+        atomic_store_explicit(&team->members[i].taken, 0, memory_order_relaxed);
+}
+
 void thread_team_barrier(struct thread_team *team)
 {
     uint32_t seen = atomic_load_explicit(&team->barrier_round, memory_order_acquire);
@@ -72,7 +82,7 @@ void thread_team_barrier(struct thread_team *team)
         return;
     }
     atomic_store(&team->arrived, 0);
-    atomic_store(&team->next, 0);
+    reset_counters(team);
     if (team->size > 1)
         raise_round(team, &team->barrier_round);
 }
@@ -108,13 +118,20 @@ static bool start_member(struct member *member)
     return started;
 }
 
+/* NULL: no memory. */
+static void *zeroed_lines(size_t bytes)
+{
+    void *memory = aligned_alloc(CACHE_LINE_BYTES, bytes);
+    if (memory)
+        memset(memory, 0, bytes);
+    return memory;
+}
+
 enum status thread_team_open(struct thread_team **out, int threads, struct error *err)
 {
     *out = NULL;
-    struct thread_team *team = aligned_alloc(CACHE_LINE_BYTES, sizeof *team);
-    if (team)
-        memset(team, 0, sizeof *team);
-    struct member *members = team ? calloc((size_t)threads, sizeof *members) : NULL;
+    struct thread_team *team = zeroed_lines(sizeof *team);
+    struct member *members = team ? zeroed_lines((size_t)threads * sizeof *members) : NULL;
     if (!members) {
         free(team);
         return error_set(err, STATUS_NO_MEMORY, "no memory for %d threads", threads);
@@ -123,7 +140,7 @@ enum status thread_team_open(struct thread_team **out, int threads, struct error
     team->spins = processors() < threads ? 0 : SPINS;
     for (team->size = 1; team->size < threads; team->size++) {
         struct member *member = &members[team->size];
-        *member = (struct member){.team = team, .index = team->size};
+        member->team = team, member->index = team->size;
         if (!start_member(member)) {
             thread_team_close(team);
             return error_set(err, STATUS_NO_MEMORY, "cannot start %d threads; lower engine.threads", threads);
@@ -155,7 +172,7 @@ void thread_team_run(struct thread_team *team, void (*task)(void *context, int m
 {
     team->task = task;
     team->context = context;
-    atomic_store(&team->next, 0);
+    reset_counters(team);
     if (team->size > 1)
         raise_round(team, &team->run_round);
     task(context, 0, team->size);
@@ -165,4 +182,24 @@ void thread_team_run(struct thread_team *team, void (*task)(void *context, int m
 int thread_team_next(struct thread_team *team)
 {
     return atomic_fetch_add_explicit(&team->next, 1, memory_order_relaxed);
+}
+
+/* An index of the victim's run; -1: none is left. */
+static int take_from(struct thread_team *team, int victim, int count)
+{
+    const struct cut runs = {.count = count, .parts = team->size};
+    const int begin = cut_at(runs, victim), end = cut_at(runs, victim + 1);
+    atomic_int *taken = &team->members[victim].taken;
+    if (atomic_load_explicit(taken, memory_order_relaxed) >= end - begin)
+        return -1;
+    const int mine = atomic_fetch_add_explicit(taken, 1, memory_order_relaxed);
+    return mine < end - begin ? begin + mine : -1;
+}
+
+int thread_team_take(struct thread_team *team, int member, int count)
+{
+    int index = -1;
+    for (int i = 0; i < team->size && index < 0; i++)
+        index = take_from(team, (member + i) % team->size, count);
+    return index;
 }

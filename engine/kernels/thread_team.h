@@ -18,5 +18,8 @@ void thread_team_run(struct thread_team *team, void (*task)(void *context, int m
 void thread_team_barrier(struct thread_team *team);
 /* Inside a task: the next index of a shared counter for dynamic splits; reset by run and by barrier. */
 int thread_team_next(struct thread_team *team);
+/* Inside a task: an index of [0, count) that nobody has taken since the run or the barrier; -1: none is left.
+ * A member takes its own run of them in order, and then what others have not come to. */
+int thread_team_take(struct thread_team *team, int member, int count);
 
 #endif

@@ -85,7 +85,7 @@ static void multiply(const struct forward *f, const struct operand *x, const str
         }
         row += rows.rows;
     }
-    product_list_run(list, cut->row_parts * count, f->model->kernels, f->model->team);
+    product_list_run_equal(list, cut->row_parts * count, f->model->kernels, f->model->team, f->member);
 }
 
 /* ---- buffers ---- */

@@ -56,19 +56,53 @@ int64_t product_list_busiest(const struct listed_product *list, int count, int32
     return most;
 }
 
+static int pieces_of(const struct listed_product *p)
+{
+    return (p->product.weight->n + p->piece - 1) / p->piece;
+}
+
+/* Finds the product of a piece, from where the last piece was. */
+struct cursor {
+    const struct listed_product *list;
+    int count, at, first; /* the product's first piece */
+};
+
+static bool find(struct cursor *cursor, int piece)
+{
+    if (piece < cursor->first)
+        cursor->at = cursor->first = 0;
+    for (; cursor->at < cursor->count; cursor->at++) {
+        const int pieces = pieces_of(&cursor->list[cursor->at]);
+        if (piece < cursor->first + pieces)
+            return true;
+        cursor->first += pieces;
+    }
+    return false;
+}
+
+static void run_piece(const struct cursor *cursor, int piece, const struct kernels *kernels)
+{
+    const struct listed_product *p = &cursor->list[cursor->at];
+    const int32_t n = p->product.weight->n, begin = (piece - cursor->first) * p->piece;
+    const int32_t end = begin + p->piece < n ? begin + p->piece : n;
+    kernels->matmul(p->product.y, (size_t)n, p->product.weight, &p->x, p->product.bias, begin, end);
+}
+
 void product_list_run(const struct listed_product *list, int count, const struct kernels *kernels,
                       struct thread_team *team)
 {
-    int index = thread_team_next(team);
-    for (int i = 0, first = 0; i < count; i++) {
-        const struct product *p = &list[i].product;
-        const int32_t n = p->weight->n, piece = list[i].piece;
-        const int last = first + (n + piece - 1) / piece; /* this product's pieces: [first, last) */
-        for (; index < last; index = thread_team_next(team)) {
-            const int32_t begin = (index - first) * piece;
-            const int32_t end = begin + piece < n ? begin + piece : n;
-            kernels->matmul(p->y, (size_t)n, p->weight, &list[i].x, p->bias, begin, end);
-        }
-        first = last;
-    }
+    struct cursor cursor = {.list = list, .count = count};
+    for (int piece; find(&cursor, piece = thread_team_next(team));)
+        run_piece(&cursor, piece, kernels);
+}
+
+void product_list_run_equal(const struct listed_product *list, int count, const struct kernels *kernels,
+                            struct thread_team *team, int member)
+{
+    int pieces = 0;
+    for (int i = 0; i < count; i++)
+        pieces += pieces_of(&list[i]);
+    struct cursor cursor = {.list = list, .count = count};
+    for (int piece; (piece = thread_team_take(team, member, pieces)) >= 0 && find(&cursor, piece);)
+        run_piece(&cursor, piece, kernels);
 }

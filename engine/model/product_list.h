@@ -33,10 +33,14 @@ static inline int64_t product_panel_cost(int32_t rows)
 /* Chooses pieces so that there are about `pieces` of equal cost; `granule`: the kernel set's n_granule. */
 void product_list_cut(struct listed_product *list, int count, int32_t granule, int pieces);
 /* The cost that falls to the busiest of equally fast members, when each piece goes to the one that is free
- * first. */
+ * first. (In the order of the list; where pieces cost the same, any order comes to the same.) */
 int64_t product_list_busiest(const struct listed_product *list, int count, int32_t granule, int members);
 /* On every member of the team, with a fresh counter (thread_team_next): computes the pieces it can get. */
 void product_list_run(const struct listed_product *list, int count, const struct kernels *kernels,
                       struct thread_team *team);
+/* The same for pieces of about equal cost, where order is of no use to balance: each member has a run of
+ * them, so that what the kernels ask of memory beyond a piece's end is what the member does next. */
+void product_list_run_equal(const struct listed_product *list, int count, const struct kernels *kernels,
+                            struct thread_team *team, int member);
 
 #endif

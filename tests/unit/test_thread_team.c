@@ -17,7 +17,8 @@ enum { INDICES = 1000, PHASES = 50, MAX_MEMBERS = 8 };
 struct work {
     struct thread_team *team;
     int runs[MAX_MEMBERS];
-    int owner[INDICES];        /* times each index was handed out in the last phase */
+    int owner[INDICES];        /* times that the shared counter handed out each index */
+    int taker[INDICES];        /* times that it was taken from the runs */
     int phase_of[MAX_MEMBERS]; /* written before a barrier, read by all after it */
     atomic_int disagreements;
 };
@@ -29,6 +30,8 @@ static void phases(void *context, int member, int members)
     for (int phase = 0; phase < PHASES; phase++) {
         for (int i = thread_team_next(work->team); i < INDICES; i = thread_team_next(work->team))
             work->owner[i]++; /* a race, and a TSan report, if two members get the same i */
+        for (int i; (i = thread_team_take(work->team, member, INDICES)) >= 0;)
+            work->taker[i]++;
         work->phase_of[member] = phase;
         thread_team_barrier(work->team);
         for (int other = 0; other < members; other++)
@@ -50,8 +53,30 @@ static void check_team(int members, int runs, long pause_ns)
     for (int member = 0; member < MAX_MEMBERS; member++)
         assert_int_equal(work.runs[member], member < members ? runs : 0);
     for (int i = 0; i < INDICES; i++)
-        assert_int_equal(work.owner[i], runs * PHASES);
+        assert_true(work.owner[i] == runs * PHASES && work.taker[i] == runs * PHASES);
     assert_int_equal(atomic_load(&work.disagreements), 0);
+    thread_team_close(work.team);
+}
+
+/* The others wait, so that one member takes its own run and then everybody's. */
+static void take_all(void *context, int member, int members)
+{
+    (void)members;
+    struct work *work = context;
+    for (int count = 0, i; member == 1 && (i = thread_team_take(work->team, member, 10)) >= 0; count++)
+        work->owner[count] = i;
+}
+
+static void a_member_begins_with_its_own_run(void **state)
+{
+    (void)state;
+    static const int expected[10] = {3, 4, 5, 6, 7, 8, 9, 0, 1, 2}; /* runs 0-2, 3-5, 6-9 */
+    struct work work = {0};
+    assert_int_equal(thread_team_open(&work.team, 3, NULL), STATUS_OK);
+    for (int run = 0; run < 2; run++) {
+        thread_team_run(work.team, take_all, &work);
+        assert_memory_equal(work.owner, expected, sizeof expected);
+    }
     thread_team_close(work.team);
 }
 
@@ -86,6 +111,7 @@ static void closing_an_unused_team(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_member_begins_with_its_own_run),
         cmocka_unit_test(every_member_runs_every_phase_together),
         cmocka_unit_test(more_members_than_processors),
         cmocka_unit_test(a_sleeping_team_wakes),
