@@ -186,12 +186,14 @@ static void prepare_int8(const struct row *row, const float *x)
     }
 }
 
-static int32_t sum_of_halves(__m256i v)
+/* -8 times the sums of a group, of whose values `sum` has every 16th in a lane: those of k modulo 4 at most 1
+ * in the low half, the others in the high half. */
+static uint32_t int4_correction(__m256i sum)
 {
-    const __m256i sums = _mm256_madd_epi16(v, _mm256_set1_epi16(1));
-    __m128i half = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
-    half = _mm_add_epi32(half, _mm_unpackhi_epi64(half, half));
-    return _mm_cvtsi128_si32(_mm_add_epi32(half, _mm_shuffle_epi32(half, 1)));
+    const __m256i pairs = _mm256_madd_epi16(sum, _mm256_set1_epi16(-8));
+    __m128i v = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
+    v = _mm_add_epi32(v, _mm_unpackhi_epi64(v, v));
+    return (uint32_t)_mm_cvtsi128_si32(_mm_packs_epi32(v, v));
 }
 
 static void prepare_int4(const struct row *row, const float *x)
@@ -207,7 +209,7 @@ static void prepare_int4(const struct row *row, const float *x)
             put_units(row, i / 4, &bytes, 4);
             sum = _mm256_add_epi16(sum, q);
         }
-        const int32_t correction = -8 * sum_of_halves(sum);
+        const uint32_t correction = int4_correction(sum);
         put_tail(row, 1 + group, &correction);
     }
 }

@@ -11,7 +11,8 @@
 // [units][h]. A unit is 1 f32 (f32 and bf16 panels), 2 16-bit values of a byte's range (int8) or 4 bytes
 // (int4); k is padded with zeros to whole lines (int4: groups). So a register tile reads its operands front
 // to back, and no two rows compete for a bank or a set of the cache. Behind all tiles, tile by tile, int8:
-// scales f32 [h]; int4: scales f32 [h], then [groups][h] int32 -8 times the sum of the row's group.
+// scales f32 [h]; int4: scales f32 [h], then [groups][h] pairs of int16: -8 times the
+// sum of the row's group over k modulo 4 = 0 and 1, and over the others.
 #ifndef ENGINE_KERNELS_PANELS_AVX2_H
 #define ENGINE_KERNELS_PANELS_AVX2_H
 
@@ -64,7 +65,7 @@ static inline size_t row_bytes(enum weight_format format, int32_t k)
 static inline size_t row_tail_bytes(enum weight_format format, int32_t k)
 {
     if (format == WEIGHT_INT4)
-        return sizeof(float) + (size_t)int4_groups(k) * sizeof(int32_t);
+        return sizeof(float) + (size_t)int4_groups(k) * UNIT_BYTES;
     return format == WEIGHT_INT8 ? sizeof(float) : 0;
 }
 

@@ -13,15 +13,16 @@
 enum {
     COLUMNS = AVX2_PANEL_COLUMNS,
     BLOCK_TILES = 8,
+    TURN_LINES = 4,
     BLOCK_LINES = 512, /* of k: a panel's block and the units of a block of rows stay in L2 */
     STREAM_AHEAD_BYTES = 4096
 };
 
 struct tile {
+    void (*run)(const struct tile *t);
     const uint8_t *w;           /* the panel's lines of this block of k; int4: its groups */
     const uint8_t *header;      /* int8: the panel's scales */
     const uint8_t *x;           /* the tile's units of this block of k */
-    const uint8_t *x_next;      /* the same of the tile that comes next */
     const uint8_t *x_tail;      /* int8 and int4: the tile's scales */
     const uint8_t *corrections; /* int4: of the tile's rows in this block's groups */
     float *y;                   /* first row, first column */
@@ -94,20 +95,34 @@ ALWAYS_INLINE void take_step(enum weight_format format, int i, const int rows, _
     }
 }
 
-/* acc[row][half] takes all lines. */
-ALWAYS_INLINE void accumulate(enum weight_format format, const int rows, __m256 acc[][2],
-                              const struct tile *t)
+ALWAYS_INLINE void take_line(enum weight_format format, const int rows, __m256 acc[][2], const uint8_t *line,
+                             const uint8_t *x)
 {
-    const uint8_t *w = t->w, *x = t->x, *prefetch = t->prefetch, *x_next = t->x_next;
-    for (int32_t line = 0; line < t->lines; line++) {
-        _mm_prefetch((const char *)prefetch, _MM_HINT_T0);
-        _mm_prefetch((const char *)x_next, _MM_HINT_T0);
-        take_step(format, 0, rows, acc, w, x);
-        if (format != WEIGHT_F32)
-            take_step(format, 1, rows, acc, w, x);
-        w += LINE_BYTES, x += line_units(format) * rows * UNIT_BYTES;
-        prefetch += t->prefetch_step_bytes, x_next += line_units(format) * rows * UNIT_BYTES;
+    take_step(format, 0, rows, acc, line, x);
+    if (format != WEIGHT_F32)
+        take_step(format, 1, rows, acc, line, x);
+}
+
+/* acc[row][half] takes all lines, and asks for `ahead` lines in each turn. A thread that shares its core with
+ * another is fed half as many instructions, and then every one that is no product costs: so few in a turn. */
+ALWAYS_INLINE void accumulate(enum weight_format format, const int rows, __m256 acc[][2],
+                              const struct tile *t, const int ahead)
+{
+    const size_t unit_bytes = (size_t)(line_units(format) * rows * UNIT_BYTES);
+    const uint8_t *w = t->w, *x = t->x, *prefetch = t->prefetch;
+    int32_t line = 0;
+    for (; line + TURN_LINES <= t->lines; line += TURN_LINES) {
+        UNROLL
+        for (int i = 0; i < ahead; i++)
+            _mm_prefetch((const char *)prefetch + i * LINE_BYTES, _MM_HINT_T0);
+        UNROLL
+        for (int i = 0; i < TURN_LINES; i++)
+            take_line(format, rows, acc, w + i * LINE_BYTES, x + (size_t)i * unit_bytes);
+        w += TURN_LINES * LINE_BYTES, x += TURN_LINES * unit_bytes;
+        prefetch += TURN_LINES * t->prefetch_step_bytes;
     }
+    for (; line < t->lines; line++, w += LINE_BYTES, x += unit_bytes)
+        take_line(format, rows, acc, w, x);
 }
 
 ALWAYS_INLINE float tail_scale(const struct tile *t, int row)
@@ -150,7 +165,10 @@ ALWAYS_INLINE void plain_tile(enum weight_format format, const int rows, const s
     UNROLL
     for (int r = 0; r < rows; r++)
         acc[r][0] = initial(t, r, 0), acc[r][1] = initial(t, r, 1);
-    accumulate(format, rows, acc, t);
+    if (t->prefetch_step_bytes == LINE_BYTES)
+        accumulate(format, rows, acc, t, TURN_LINES);
+    else
+        accumulate(format, rows, acc, t, TURN_LINES / 2);
     UNROLL
     for (int r = 0; r < rows; r++) {
         if (format == WEIGHT_INT8 && t->last)
@@ -159,72 +177,114 @@ ALWAYS_INLINE void plain_tile(enum weight_format format, const int rows, const s
     }
 }
 
-/* acc[row][half] = sums of 16-bit lanes over half a group. 8 steps of two products of at most 15 * 127 each
- * stay under 2^15, so nothing saturates. */
-ALWAYS_INLINE void int4_half_group(const int rows, __m256i acc[][2], const uint8_t *w, const uint8_t *x)
-{
-    const __m256i nibble = _mm256_set1_epi8(0x0f);
-    UNROLL
-    for (int step = 0; step < INT4_GROUP_LINES; step++) {
-        const __m256i both = _mm256_load_si256((const __m256i *)w + step);
-        const __m256i low = _mm256_and_si256(both, nibble);
-        const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble);
-        UNROLL
-        for (int r = 0; r < rows; r++) {
-            const __m256i operand = broadcast_4_bytes(x + (step * rows + r) * UNIT_BYTES);
-            const __m256i products[2] = {_mm256_maddubs_epi16(low, operand),
-                                         _mm256_maddubs_epi16(high, operand)};
-            for (int half = 0; half < 2; half++) {
-                acc[r][half] = step == 0 ? products[half] : _mm256_add_epi16(acc[r][half], products[half]);
-                PIN(acc[r][half]);
-            }
-        }
-    }
-}
-
 ALWAYS_INLINE __m256 load_bf16(const uint8_t *data)
 {
     return float_of(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_load_si128((const __m128i *)data)), 16));
 }
 
-/* One group of k: exact in integers from -8 times the row's sum, then scaled into the running sum. */
+/* acc[row][half] takes 4 k in lanes of 16 bits. */
+ALWAYS_INLINE void int4_step(const int rows, __m256i acc[][2], const uint8_t *w, const uint8_t *x)
+{
+    const __m256i nibble = _mm256_set1_epi8(0x0f), both = _mm256_load_si256((const __m256i *)w);
+    const __m256i low = _mm256_and_si256(both, nibble);
+    const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble);
+    UNROLL
+    for (int r = 0; r < rows; r++) {
+        const __m256i operand = broadcast_4_bytes(x + r * UNIT_BYTES);
+        acc[r][0] = _mm256_add_epi16(acc[r][0], _mm256_maddubs_epi16(low, operand));
+        PIN(acc[r][0]);
+        acc[r][1] = _mm256_add_epi16(acc[r][1], _mm256_maddubs_epi16(high, operand));
+        PIN(acc[r][1]);
+    }
+}
+
+/* The same for five and six rows, which fill the registers: gcc moved a sum to the stack and back in each. */
+#define UNPACK                               \
+    "vmovdqa (%[w]), %%ymm13\n\t"            \
+    "vpand %[nibbles], %%ymm13, %%ymm12\n\t" \
+    "vpsrlw $4, %%ymm13, %%ymm13\n\t"        \
+    "vpand %[nibbles], %%ymm13, %%ymm13\n\t"
+#define ROW(at, low, high)                     \
+    "vpbroadcastd " #at "(%[x]), %%ymm14\n\t"  \
+    "vpmaddubsw %%ymm14, %%ymm12, %%ymm15\n\t" \
+    "vpmaddubsw %%ymm14, %%ymm13, %%ymm14\n\t" \
+    "vpaddw %%ymm15, %" #low ", %" #low "\n\t" \
+    "vpaddw %%ymm14, %" #high ", %" #high "\n\t"
+#define FIVE_ROWS UNPACK ROW(0, 0, 1) ROW(4, 2, 3) ROW(8, 4, 5) ROW(12, 6, 7) ROW(16, 8, 9)
+#define SUMS(row) "+x"(acc[row][0]), "+x"(acc[row][1])
+#define OPERANDS [w] "r"(w), [x] "r"(x), [nibbles] "m"(nibbles) : "xmm12", "xmm13", "xmm14", "xmm15", "memory"
+ALWAYS_INLINE void int4_step_of_5_or_6(const int rows, __m256i acc[][2], const uint8_t *w, const uint8_t *x)
+{
+    static const _Alignas(32)
+        uint8_t nibbles[32] = {15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15,
+                               15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15};
+    if (rows == 5)
+        __asm__(FIVE_ROWS : SUMS(0), SUMS(1), SUMS(2), SUMS(3), SUMS(4) : OPERANDS);
+    else
+        __asm__(FIVE_ROWS ROW(20, 10, 11) : SUMS(0), SUMS(1), SUMS(2), SUMS(3), SUMS(4), SUMS(5) : OPERANDS);
+}
+#undef UNPACK
+#undef ROW
+#undef FIVE_ROWS
+#undef SUMS
+#undef OPERANDS
+
+/* acc[row][half] takes a group. Lanes of 16 bits wrap, but end as exact sums: of 32 products of at most
+ * 8 * 127 each, once the correction that they began with is in. */
+ALWAYS_INLINE void int4_steps(const int rows, __m256i acc[][2], const uint8_t *w, const uint8_t *x)
+{
+    UNROLL
+    for (int step = 0; step < 2 * INT4_GROUP_LINES; step++, w += LINE_BYTES / 2, x += rows * UNIT_BYTES) {
+        if (rows >= 5)
+            int4_step_of_5_or_6(rows, acc, w, x);
+        else
+            int4_step(rows, acc, w, x);
+    }
+}
+
+/* One group of k, scaled into the running sum. */
 ALWAYS_INLINE void int4_group(const int rows, __m256 sum[][2], const struct tile *t, int32_t group)
 {
-    const size_t group_units = (size_t)rows * (INT4_GROUP_LINES * 2);
     const uint8_t *w = t->w + (size_t)group * INT4_GROUP_BYTES;
-    const uint8_t *x = t->x + (size_t)group * group_units * UNIT_BYTES;
-    const uint8_t *correction = t->corrections + (size_t)(group * rows) * sizeof(int32_t);
-    const __m256i one = _mm256_set1_epi16(1);
-    __m256i acc[TILE_ROWS][2], total[TILE_ROWS][2];
-    int4_half_group(rows, acc, w + INT4_SCALE_BYTES, x);
+    const uint8_t *x = t->x + (size_t)(group * rows) * (INT4_GROUP_LINES * 2 * UNIT_BYTES);
+    const uint8_t *correction = t->corrections + (size_t)(group * rows) * UNIT_BYTES;
+    const __m256 scales[2] = {load_bf16(w), load_bf16(w + INT4_SCALE_BYTES / 2)};
+    __m256i acc[TILE_ROWS][2];
     UNROLL
     for (int r = 0; r < rows; r++)
-        for (int half = 0; half < 2; half++)
-            total[r][half] = _mm256_add_epi32(_mm256_madd_epi16(acc[r][half], one),
-                                              broadcast_4_bytes(correction + r * UNIT_BYTES));
-    int4_half_group(rows, acc, w + INT4_SCALE_BYTES + INT4_GROUP_LINES * LINE_BYTES / 2,
-                    x + group_units / 2 * UNIT_BYTES);
+        acc[r][0] = acc[r][1] = broadcast_4_bytes(correction + r * UNIT_BYTES);
+    int4_steps(rows, acc, w + INT4_SCALE_BYTES, x);
     UNROLL
     for (int r = 0; r < rows; r++)
         for (int half = 0; half < 2; half++) {
-            total[r][half] = _mm256_add_epi32(_mm256_madd_epi16(acc[r][half], one), total[r][half]);
-            sum[r][half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(total[r][half]),
-                                           load_bf16(w + half * INT4_SCALE_BYTES / 2), sum[r][half]);
+            const __m256i total = _mm256_madd_epi16(acc[r][half], _mm256_set1_epi16(1));
+            sum[r][half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(total), scales[half], sum[r][half]);
         }
+}
+
+/* sum[row][half] takes all groups, and asks for `ahead` lines with each. */
+ALWAYS_INLINE void int4_groups_of(const int rows, __m256 sum[][2], const struct tile *t, const int ahead)
+{
+    const uint8_t *prefetch = t->prefetch;
+    for (int32_t group = 0; group < t->lines / INT4_GROUP_LINES; group++) {
+        UNROLL
+        for (int i = 0; i < ahead; i++)
+            _mm_prefetch((const char *)prefetch + i * LINE_BYTES, _MM_HINT_T0);
+        prefetch += t->prefetch_step_bytes;
+        int4_group(rows, sum, t, group);
+    }
 }
 
 ALWAYS_INLINE void int4_tile(const int rows, const struct tile *t)
 {
+    enum { ALL_LINES = (INT4_GROUP_BYTES + LINE_BYTES - 1) / LINE_BYTES };
     __m256 sum[TILE_ROWS][2];
     for (int r = 0; r < rows; r++)
         sum[r][0] = initial(t, r, 0), sum[r][1] = initial(t, r, 1);
-    const uint8_t *prefetch = t->prefetch;
-    for (int32_t group = 0; group < t->lines / INT4_GROUP_LINES; group++) {
-        for (size_t line = 0; line < t->prefetch_step_bytes; line += LINE_BYTES)
-            _mm_prefetch((const char *)prefetch + line, _MM_HINT_T0);
-        prefetch += t->prefetch_step_bytes;
-        int4_group(rows, sum, t, group);
-    }
+    if (t->prefetch_step_bytes == INT4_GROUP_BYTES)
+        int4_groups_of(rows, sum, t, ALL_LINES);
+    else
+        int4_groups_of(rows, sum, t, (ALL_LINES + 1) / 2);
     for (int r = 0; r < rows; r++) {
         const __m256 scale = _mm256_set1_ps(t->last ? tail_scale(t, r) : 1.0f);
         store_row(t, r, _mm256_mul_ps(sum[r][0], scale), _mm256_mul_ps(sum[r][1], scale));
@@ -283,42 +343,52 @@ static const uint8_t *tile_tail(const struct product *p, int32_t first)
            (size_t)first * row_tail_bytes(format, p->w->k);
 }
 
-/* Tiles [tile, tile_end) of the rows, one panel and the lines of `t`, which begin at `begin`. */
-static void multiply_panel(const struct product *p, struct tile t, int32_t n, int32_t tile, int32_t tile_end,
-                           int32_t begin)
+/* What tiles [first, first + count) of the rows have in common for all panels, for the lines of k from
+ * `begin` to `end`. */
+static void lay_tiles(const struct product *p, struct tile *list, int32_t first, int32_t count, int32_t begin,
+                      int32_t end)
 {
-    const int32_t parts = tile_end - tile;
-    t.prefetch = t.w + (parts == 1 ? STREAM_AHEAD_BYTES : p->panel_bytes);
     const bool int4 = p->w->format == WEIGHT_INT4;
-    const int32_t steps = int4 ? t.lines / INT4_GROUP_LINES : t.lines;
-    t.prefetch_step_bytes = (size_t)(int4 ? INT4_GROUP_BYTES : LINE_BYTES) / (size_t)parts;
-    t.columns = p->n_end - n < COLUMNS ? p->n_end - n : COLUMNS;
-    t.bias = p->bias ? p->bias + n : NULL;
-    for (int32_t i = tile; i < tile_end; i++) {
-        const int32_t first = cut_at(p->tiles, i), height = cut_at(p->tiles, i + 1) - first;
-        t.x = tile_units(p, i, begin);
-        t.x_next = tile_units(p, i + 1 < tile_end ? i + 1 : tile, begin);
-        t.x_tail = tile_tail(p, first);
-        t.corrections = t.x_tail + (size_t)((1 + begin / INT4_GROUP_LINES) * height) * UNIT_BYTES;
-        t.y = p->y + (size_t)first * p->y_stride + (size_t)n;
-        tiles[p->w->format][height](&t);
-        t.prefetch += (size_t)steps * t.prefetch_step_bytes;
+    for (int32_t i = 0; i < count; i++) {
+        const int32_t row = cut_at(p->tiles, first + i), height = cut_at(p->tiles, first + i + 1) - row;
+        const uint8_t *tail = tile_tail(p, row);
+        list[i] = (struct tile){
+            .run = tiles[p->w->format][height],
+            .x = tile_units(p, first + i, begin),
+            .x_tail = tail,
+            .corrections = tail + (size_t)((1 + begin / INT4_GROUP_LINES) * height) * UNIT_BYTES,
+            .y = p->y + (size_t)row * p->y_stride + (size_t)p->n_begin,
+            .y_stride = p->y_stride,
+            .lines = end - begin,
+            .first = begin == 0,
+            .last = end == panel_lines(p->w->format, p->w->k),
+            .prefetch_step_bytes = (size_t)(int4 ? INT4_GROUP_BYTES : LINE_BYTES) / (size_t)count,
+        };
     }
 }
 
-/* All panels of tiles [tile, tile_end) for lines [begin, end) of k. */
-static void multiply_block(const struct product *p, int32_t tile, int32_t tile_end, int32_t begin,
-                           int32_t end)
+/* All panels of tiles [first, first + count) for lines [begin, end) of k. */
+static void multiply_block(const struct product *p, int32_t first, int32_t count, int32_t begin, int32_t end)
 {
-    const enum weight_format format = p->w->format;
-    struct tile t = {.y_stride = p->y_stride,
-                     .lines = end - begin,
-                     .first = begin == 0,
-                     .last = end == panel_lines(format, p->w->k)};
-    for (int32_t n = p->n_begin; n < p->n_end; n += COLUMNS) {
-        t.header = (const uint8_t *)p->w->data + (size_t)(n / COLUMNS) * p->panel_bytes;
-        t.w = t.header + line_offset(format, begin);
-        multiply_panel(p, t, n, tile, tile_end, begin);
+    struct tile list[BLOCK_TILES];
+    lay_tiles(p, list, first, count, begin, end);
+    const int32_t steps = p->w->format == WEIGHT_INT4 ? (end - begin) / INT4_GROUP_LINES : end - begin;
+    const size_t begin_bytes = line_offset(p->w->format, begin),
+                 ahead_bytes = count == 1 ? STREAM_AHEAD_BYTES : p->panel_bytes,
+                 share_bytes = (size_t)steps * list[0].prefetch_step_bytes; /* that a tile asks for */
+    const uint8_t *header = (const uint8_t *)p->w->data + (size_t)(p->n_begin / COLUMNS) * p->panel_bytes;
+    for (int32_t n = p->n_begin; n < p->n_end; n += COLUMNS, header += p->panel_bytes) {
+        const uint8_t *w = header + begin_bytes;
+        for (int32_t i = 0; i < count; i++) {
+            struct tile *t = &list[i];
+            t->header = header;
+            t->w = w;
+            t->prefetch = w + ahead_bytes + share_bytes * (size_t)i;
+            t->columns = p->n_end - n < COLUMNS ? p->n_end - n : COLUMNS;
+            t->bias = p->bias ? p->bias + n : NULL;
+            t->run(t);
+            t->y += COLUMNS;
+        }
     }
 }
 
@@ -346,9 +416,7 @@ ALWAYS_INLINE void plain_abreast(enum weight_format format, const int abreast, c
         for (int p = 0; p < abreast; p++) {
             const uint8_t *mine = w + (size_t)p * apart_bytes;
             _mm_prefetch((const char *)mine + ROW_AHEAD_BYTES, _MM_HINT_T0);
-            take_step(format, 0, 1, &acc[p], mine, x);
-            if (format != WEIGHT_F32)
-                take_step(format, 1, 1, &acc[p], mine, x);
+            take_line(format, 1, &acc[p], mine, x);
         }
         w += LINE_BYTES, x += line_units(format) * UNIT_BYTES;
     }
@@ -461,6 +529,6 @@ void avx2_matmul(float *y, size_t y_stride, const struct weight *w, const struct
     const struct cut blocks = cut_evenly(lines, whole_k ? lines : BLOCK_LINES);
     for (int32_t r = 0; r < rows.parts; r++)
         for (int32_t b = 0; b < blocks.parts; b++)
-            multiply_block(&p, cut_at(rows, r), cut_at(rows, r + 1), cut_at(blocks, b),
+            multiply_block(&p, cut_at(rows, r), cut_at(rows, r + 1) - cut_at(rows, r), cut_at(blocks, b),
                            cut_at(blocks, b + 1));
 }

@@ -69,6 +69,16 @@ struct operands {
     float *source, *rows, *bias;
 };
 
+static void convert(const struct kernels *set, struct operands *o)
+{
+    const int32_t n = o->w.n, rows = o->x.rows;
+    for (int32_t begin = 0; begin < n; begin += set->n_granule)
+        set->weight_pack(&o->w, o->source, DTYPE_F32, begin,
+                         begin + set->n_granule < n ? begin + set->n_granule : n);
+    set->activation_prepare(&o->x, 0, rows / 2);
+    set->activation_prepare(&o->x, rows / 2, rows);
+}
+
 static struct operands operands_of(const struct kernels *set, enum weight_format format, int32_t rows,
                                    int32_t n, int32_t k)
 {
@@ -77,13 +87,9 @@ static struct operands operands_of(const struct kernels *set, enum weight_format
                          .bias = uniform_array((size_t)n)};
     o.w =
         (struct weight){.format = format, .n = n, .k = k, .data = allocate(set->weight_bytes(format, n, k))};
-    for (int32_t begin = 0; begin < n; begin += set->n_granule)
-        set->weight_pack(&o.w, o.source, DTYPE_F32, begin,
-                         begin + set->n_granule < n ? begin + set->n_granule : n);
     o.x = (struct activation){.format = format, .rows = rows, .k = k, .source = o.rows};
     o.x.data = allocate(set->activation_bytes(format, rows, k));
-    set->activation_prepare(&o.x, 0, rows / 2);
-    set->activation_prepare(&o.x, rows / 2, rows);
+    convert(set, &o);
     return o;
 }
 
@@ -138,6 +144,40 @@ static void products_agree_with_double_precision(void **state)
 {
     (void)state;
     for_each_set(check_products);
+}
+
+/* All values are the largest that a quantised format has, of one sign or of signs that change: nothing may
+ * saturate, and as all of them are whole numbers nothing may be rounded. */
+static void check_largest_sums(const struct kernels *set)
+{
+    enum { ROWS = 13, N = 40, K = 256 };
+    for (int format = WEIGHT_INT8; format <= WEIGHT_INT4; format++) {
+        if (!set->has_format((enum weight_format)format))
+            continue;
+        struct operands o = operands_of(set, (enum weight_format)format, ROWS, N, K);
+        const float largest = format == WEIGHT_INT8 ? 127.0f : 8.0f;
+        for (int32_t i = 0; i < N * K; i++)
+            o.source[i] = i / K % 2 == 0 ? -largest : largest;
+        for (int32_t i = 0; i < ROWS * K; i++)
+            o.rows[i] = (i / K % 3 == 0 ? i / 2 % 2 : i / K % 3 == 1) ? 127.0f : -127.0f;
+        convert(set, &o);
+        float y[ROWS * N];
+        set->matmul(y, N, &o.w, &o.x, NULL, 0, N);
+        for (int32_t i = 0; i < ROWS * N; i++) {
+            const int32_t row = i / N, column = i % N;
+            const float sum = row % 3 == 0 ? 0.0f : (float)K * 127.0f * (row % 3 == 1 ? largest : -largest);
+            if (y[i] != (column % 2 == 0 ? -sum : sum))
+                fail_msg("%s, format %d, row %d, column %d: %g", set->name, format, row, column,
+                         (double)y[i]);
+        }
+        release(&o);
+    }
+}
+
+static void the_largest_sums_are_exact(void **state)
+{
+    (void)state;
+    for_each_set(check_largest_sums);
 }
 
 /* Rows [first, first + rows) of x as a batch of their own. */
@@ -501,6 +541,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_agree_with_double_precision),
+        cmocka_unit_test(the_largest_sums_are_exact),
         cmocka_unit_test(a_row_has_the_same_bytes_in_any_company),
         cmocka_unit_test(row_ops_agree_with_the_oracle),
         cmocka_unit_test(rope_agrees_with_the_oracle),
