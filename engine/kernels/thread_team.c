@@ -184,22 +184,26 @@ int thread_team_next(struct thread_team *team)
     return atomic_fetch_add_explicit(&team->next, 1, memory_order_relaxed);
 }
 
-/* An index of the victim's run; -1: none is left. */
-static int take_from(struct thread_team *team, int victim, int count)
+/* Takes some of what is left of the victim's run. */
+static bool take_from(struct thread_team *team, int victim, struct team_split split, struct team_share *out)
 {
-    const struct cut runs = {.count = count, .parts = team->size};
+    const struct cut runs = {.count = split.count, .parts = team->size};
     const int begin = cut_at(runs, victim), end = cut_at(runs, victim + 1);
     atomic_int *taken = &team->members[victim].taken;
-    if (atomic_load_explicit(taken, memory_order_relaxed) >= end - begin)
-        return -1;
-    const int mine = atomic_fetch_add_explicit(taken, 1, memory_order_relaxed);
-    return mine < end - begin ? begin + mine : -1;
+    int from = atomic_load_explicit(taken, memory_order_relaxed), left, part;
+    do {
+        left = end - begin - from;
+        part = left / split.divisor > 1 ? left / split.divisor : 1;
+    } while (left > 0 && !atomic_compare_exchange_weak_explicit(taken, &from, from + part,
+                                                                memory_order_relaxed, memory_order_relaxed));
+    *out = (struct team_share){begin + from, begin + from + part};
+    return left > 0;
 }
 
-int thread_team_take(struct thread_team *team, int member, int count)
+bool thread_team_take(struct thread_team *team, int member, struct team_split split, struct team_share *out)
 {
-    int index = -1;
-    for (int i = 0; i < team->size && index < 0; i++)
-        index = take_from(team, (member + i) % team->size, count);
-    return index;
+    for (int i = 0; i < team->size; i++)
+        if (take_from(team, (member + i) % team->size, split, out))
+            return true;
+    return false;
 }

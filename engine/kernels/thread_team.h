@@ -4,6 +4,8 @@
 #ifndef ENGINE_KERNELS_THREAD_TEAM_H
 #define ENGINE_KERNELS_THREAD_TEAM_H
 
+#include <stdbool.h>
+
 #include "base/error.h"
 
 struct thread_team;
@@ -18,8 +20,18 @@ void thread_team_run(struct thread_team *team, void (*task)(void *context, int m
 void thread_team_barrier(struct thread_team *team);
 /* Inside a task: the next index of a shared counter for dynamic splits; reset by run and by barrier. */
 int thread_team_next(struct thread_team *team);
-/* Inside a task: an index of [0, count) that nobody has taken since the run or the barrier; -1: none is left.
- * A member takes its own run of them in order, and then what others have not come to. */
-int thread_team_take(struct thread_team *team, int member, int count);
+
+/* Indices [0, count) that members take. Each has a run of them, which it takes front to back, and then takes
+ * what others have not come to; each time one part in `divisor` of what is left of a run and at least one
+ * index: 2 gives ever smaller shares (guided self-scheduling, Polychronopoulos and Kuck 1987), INT_MAX single
+ * ones. */
+struct team_split {
+    int count, divisor;
+};
+struct team_share {
+    int begin, end;
+};
+/* Inside a task: indices that nobody has taken since the run or the barrier; false: none are left. */
+bool thread_team_take(struct thread_team *team, int member, struct team_split split, struct team_share *out);
 
 #endif

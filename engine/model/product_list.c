@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/model/product_list.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -80,12 +81,14 @@ static bool find(struct cursor *cursor, int piece)
     return false;
 }
 
-static void run_piece(const struct cursor *cursor, int piece, const struct kernels *kernels)
+/* Pieces [begin, end) of the product at the cursor. */
+static void run_pieces(const struct cursor *cursor, int begin, int end, const struct kernels *kernels)
 {
     const struct listed_product *p = &cursor->list[cursor->at];
-    const int32_t n = p->product.weight->n, begin = (piece - cursor->first) * p->piece;
-    const int32_t end = begin + p->piece < n ? begin + p->piece : n;
-    kernels->matmul(p->product.y, (size_t)n, p->product.weight, &p->x, p->product.bias, begin, end);
+    const int32_t n = p->product.weight->n, from = (begin - cursor->first) * p->piece,
+                  to = (end - cursor->first) * p->piece;
+    kernels->matmul(p->product.y, (size_t)n, p->product.weight, &p->x, p->product.bias, from,
+                    to < n ? to : n);
 }
 
 void product_list_run(const struct listed_product *list, int count, const struct kernels *kernels,
@@ -93,16 +96,23 @@ void product_list_run(const struct listed_product *list, int count, const struct
 {
     struct cursor cursor = {.list = list, .count = count};
     for (int piece; find(&cursor, piece = thread_team_next(team));)
-        run_piece(&cursor, piece, kernels);
+        run_pieces(&cursor, piece, piece + 1, kernels);
 }
 
 void product_list_run_equal(const struct listed_product *list, int count, const struct kernels *kernels,
                             struct thread_team *team, int member)
 {
-    int pieces = 0;
+    struct team_split split = {.divisor = INT_MAX};
+    if (list[0].x.rows == 1) /* which waits for memory wherever a share begins */
+        split.divisor = 2;
     for (int i = 0; i < count; i++)
-        pieces += pieces_of(&list[i]);
+        split.count += pieces_of(&list[i]);
     struct cursor cursor = {.list = list, .count = count};
-    for (int piece; (piece = thread_team_take(team, member, pieces)) >= 0 && find(&cursor, piece);)
-        run_piece(&cursor, piece, kernels);
+    for (struct team_share share; thread_team_take(team, member, split, &share);)
+        while (share.begin < share.end && find(&cursor, share.begin)) {
+            const int last = cursor.first + pieces_of(&list[cursor.at]),
+                      end = share.end < last ? share.end : last;
+            run_pieces(&cursor, share.begin, end, kernels);
+            share.begin = end;
+        }
 }

@@ -8,7 +8,7 @@
 #include "engine/kernels/cut.h"
 #include "engine/model/attention_plan.h"
 
-enum { MAX_PIECES_PER_MEMBER = 16, ONE_ROW_PIECES_PER_MEMBER = 4, LEAST_ATTENTION_ROWS = 8 };
+enum { MAX_PIECES_PER_MEMBER = 16, LEAST_ATTENTION_ROWS = 8 };
 
 /* 0: every layer has experts. */
 static int32_t dense_width(const struct hparams *h)
@@ -67,15 +67,14 @@ int64_t step_cut_busiest(const struct step_cut *cut, const struct step_shape *sh
     return product_list_busiest(sketch.list, sketch.count, team.granule, team.members);
 }
 
-/* The cut into at most `most_pieces` for a member that costs least. */
-static struct step_cut search_cut(const struct step_shape *shape, int32_t rows, struct step_team team,
-                                  int most_pieces, int64_t *best_cost)
+/* The cut that costs least. */
+static struct step_cut choose_cut(const struct step_shape *shape, int32_t rows, struct step_team team)
 {
     struct step_cut best = {.row_parts = 1};
-    *best_cost = INT64_MAX;
+    int64_t best_cost = INT64_MAX;
     const int32_t least_rows = rows <= 4 ? rows : rows - rows / 3; /* of a step with this plan */
     for (int32_t parts = 1; parts <= STEP_MAX_ROW_PARTS && parts <= least_rows; parts++)
-        for (int pieces = team.members == 1 ? 1 : most_pieces; pieces > 0; pieces--) {
+        for (int pieces = team.members == 1 ? 1 : MAX_PIECES_PER_MEMBER; pieces > 0; pieces--) {
             struct step_cut cut = {.row_parts = parts};
             struct sketch sketch;
             sketch_phase(&sketch, shape, rows, parts);
@@ -83,21 +82,10 @@ static struct step_cut search_cut(const struct step_shape *shape, int32_t rows, 
             for (int32_t i = 0; i < shape->products; i++)
                 cut.pieces[i] = sketch.list[i].piece;
             const int64_t cost = step_cut_busiest(&cut, shape, rows, team);
-            if (cost < *best_cost - *best_cost / 100)
-                best = cut, *best_cost = cost;
+            if (cost < best_cost - best_cost / 100)
+                best = cut, best_cost = cost;
         }
     return best;
-}
-
-/* A row alone waits for memory wherever a piece begins: its pieces are large, unless that costs balance. */
-static struct step_cut choose_cut(const struct step_shape *shape, int32_t rows, struct step_team team)
-{
-    int64_t cost, coarse_cost;
-    const struct step_cut cut = search_cut(shape, rows, team, MAX_PIECES_PER_MEMBER, &cost);
-    if (rows > 1)
-        return cut;
-    const struct step_cut coarse = search_cut(shape, rows, team, ONE_ROW_PIECES_PER_MEMBER, &coarse_cost);
-    return coarse_cost - coarse_cost / 33 <= cost ? coarse : cut;
 }
 
 /* Small enough that every member gets a few items of a lone prompt, not so small that keys and values are
