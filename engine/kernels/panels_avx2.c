@@ -33,11 +33,11 @@ static void pack_column_float(uint8_t *panel, int32_t column, const struct sourc
     for (int32_t i = 0; i < source->k; i++) {
         const float value = source_at(source, n, i);
         const uint16_t half = dtype_bf16_from_f32(value);
-        uint8_t *line = panel + (size_t)(i / line_depth(format)) * LINE_BYTES + (size_t)column * 4;
+        uint8_t *line = panel + (size_t)(i / line_depth(format)) * LINE_BYTES;
         if (format == WEIGHT_F32)
-            memcpy(line, &value, sizeof value);
+            memcpy(line + column * 4, &value, sizeof value);
         else
-            memcpy(line + i % 2 * 2, &half, sizeof half);
+            memcpy(line + column / 4 * 16 + i % 2 * 8 + column % 4 * 2, &half, sizeof half);
     }
 }
 

@@ -3,7 +3,7 @@
 // one after the other, so that a product streams them once, front to back. A panel is made of lines of 64
 // bytes:
 //   f32    1 k  [16]
-//   bf16   2 k  [16][2]
+//   bf16   2 k  [4][2][4]: four columns of each k in turn, as the halves of unpacked 16-byte lanes
 //   int8   4 k  [2][16][2]; before the first line scales f32 [16]
 //   int4   8 k  [2][8][4]: low nibbles are columns 0-7, high nibbles columns 8-15; a nibble is the value plus
 //          8; before each group of 64 k scales bf16 [16]
@@ -11,8 +11,8 @@
 // [units][h]. A unit is 1 f32 (f32 and bf16 panels), 2 16-bit values of a byte's range (int8) or 4 bytes
 // (int4); k is padded with zeros to whole lines (int4: groups). So a register tile reads its operands front
 // to back, and no two rows compete for a bank or a set of the cache. Behind all tiles, tile by tile, int8:
-// scales f32 [h]; int4: scales f32 [h], then [groups][h] pairs of int16: -8 times the
-// sum of the row's group over k modulo 4 = 0 and 1, and over the others.
+// scales f32 [h]; int4: scales f32 [h], then [groups][h] pairs of int16: -8 times the sum of the row's group
+// over k modulo 4 = 0 and 1, and over the others.
 #ifndef ENGINE_KERNELS_PANELS_AVX2_H
 #define ENGINE_KERNELS_PANELS_AVX2_H
 

@@ -59,10 +59,10 @@ ALWAYS_INLINE void load_step(enum weight_format format, int i, const uint8_t *li
         const __m256i *whole = (const __m256i *)line + half;
         if (format == WEIGHT_F32)
             w[half] = _mm256_load_si256(whole);
-        else if (format == WEIGHT_BF16 && i == 0)
-            w[half] = _mm256_slli_epi32(_mm256_load_si256(whole), 16);
+        else if (format == WEIGHT_BF16 && i == 0) /* widened in one instruction with its load */
+            w[half] = _mm256_unpacklo_epi16(_mm256_setzero_si256(), _mm256_load_si256(whole));
         else if (format == WEIGHT_BF16)
-            w[half] = _mm256_and_si256(_mm256_load_si256(whole), _mm256_set1_epi32((int)0xffff0000u));
+            w[half] = _mm256_unpackhi_epi16(_mm256_setzero_si256(), _mm256_load_si256(whole));
         else
             w[half] = _mm256_cvtepi8_epi16(_mm_load_si128((const __m128i *)line + 2 * i + half));
     }

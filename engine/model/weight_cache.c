@@ -26,7 +26,7 @@ struct header {
 };
 _Static_assert(sizeof(struct header) <= HEADER_BYTES, "the header has a page of its own");
 
-static const char magic[16] = "millrace-pack/1";
+static const char magic[16] = "millrace-pack/2"; /* the layouts of the kernel sets are part of the version */
 
 static void digest_image(uint8_t digest[SHA256_BYTES], const struct weight_cache *cache, const uint8_t *image,
                          size_t bytes, void (*done)(void *context, const uint8_t *data, size_t bytes))
